@@ -1,0 +1,1 @@
+"""hesslab: curvature of toy problems and of networks, every number with its error."""

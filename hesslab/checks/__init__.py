@@ -1,0 +1,1 @@
+"""Checks: the laws of the house as functions that take your implementation."""

@@ -1,0 +1,142 @@
+"""What a check answers: which law, on which case, by how much, the likely mistake, and where to reread."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A difference counts as rounding below EXACT, as a float32 computation below SINGLE,
+#: as a finite difference below SLOPE; all three are relative to the size of the right answer.
+EXACT, SINGLE, SLOPE = 1e-9, 1e-4, 1e-2
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A law that an implementation breaks.
+
+    `diagnosis` is a short identifier, one for each likely mistake; `law` and `case` say what was tried, `found`
+    by how much it failed, `advice` names the likely mistake and the section to reread.
+    """
+
+    diagnosis: str
+    law: str
+    case: str
+    found: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The outcome of a check: `passed`, `attempted`, `diagnosis` ("" when passed) and the `text` shown."""
+
+    exercise: str
+    passed: bool
+    attempted: bool
+    diagnosis: str
+    text: str = field(repr=False)
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: the check has printed itself."""
+
+
+class Check(Protocol):
+    """A function that judges an implementation on instances drawn from `rng`."""
+
+    def __call__(self, your_function: Callable[..., Any], *, rng: int | np.random.Generator = 0) -> Feedback:
+        """Judge `your_function`; print the outcome and return it."""
+
+
+def check(
+    laws: Callable[[Callable[..., Any], np.random.Generator], Iterator[Violation | None]],
+) -> Check:
+    """Make a check of a generator that yields, law by law, a `Violation` or None; the first violation decides.
+
+    The check prints its outcome and never raises, whatever the judged function does: an exception in it is
+    feedback, and NotImplementedError means "not attempted".
+
+    >>> @check
+    ... def check_double(double, rng):
+    ...     x = rng.standard_normal()
+    ...     yield differs(double(x), 2 * x, case="a number", law="double(x) = 2 x", advice="Section 1.")
+    >>> check_double(lambda x: x + x).passed
+    double: passed.
+    True
+    """
+    name = laws.__name__.removeprefix("check_")
+
+    @wraps(laws)
+    def judged(your_function: Callable[..., Any], *, rng: int | np.random.Generator = 0) -> Feedback:
+        feedback = _judge(name, laws, your_function, rng)
+        print(feedback.text)
+        return feedback
+
+    return judged
+
+
+def _judge(name: str, laws: Any, your_function: Any, rng: int | np.random.Generator) -> Feedback:
+    try:
+        violations = laws(your_function, np.random.default_rng(rng))
+        violation = next((v for v in violations if v is not None), None)
+    except NotImplementedError:
+        return Feedback(name, False, False, "not-attempted", f"{name}: not attempted.")
+    except (Exception, SystemExit) as error:
+        text = f"{name}: not yet. It raised {type(error).__name__}: {str(error)[:300]}"
+        return Feedback(name, False, True, "raises", text)
+    if violation is None:
+        return Feedback(name, True, True, "", f"{name}: passed.")
+    text = (
+        f"{name}: not yet.\n  law:   {violation.law}\n  case:  {violation.case}\n"
+        f"  found: {violation.found}\n  try:   {violation.advice}"
+    )
+    return Feedback(name, False, True, violation.diagnosis, text)
+
+
+def numbers(answer: Any) -> NDArray[np.float64]:
+    """`answer` as a float64 array, whether number, list, NumPy array or torch tensor on any device."""
+    if hasattr(answer, "detach"):
+        answer = answer.detach().cpu().numpy()
+    return np.asarray(answer, dtype=np.float64)
+
+
+def differs(
+    found: Any,
+    expected: Any,
+    *,
+    law: str,
+    case: str,
+    advice: str,
+    diagnosis: str = "value",
+    mistakes: dict[str, tuple[Any, str]] | None = None,
+    tolerance: float = SINGLE,
+) -> Violation | None:
+    """A violation unless `found` equals `expected` to `tolerance`, relative to the largest number expected.
+
+    `mistakes` maps a diagnosis to (the value that the mistake would give, advice): where `found` equals one of
+    them, that diagnosis is given. A wrong shape and a number that is not finite are diagnoses of their own.
+    """
+    if found is None:
+        return Violation("returns-nothing", law, case, "None", "The function has no `return`.")
+    found, expected = numbers(found), numbers(expected)
+    if found.shape != expected.shape:
+        size = f"shape {found.shape}, expected {expected.shape}"
+        return Violation("shape", law, case, size, f"Return an array of shape {expected.shape}. {advice}")
+    if not np.all(np.isfinite(found)):
+        return Violation("not-finite", law, case, "NaN or infinity", f"Look for a division by zero. {advice}")
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), np.finfo(float).tiny)
+    error = float(np.max(np.abs(found - expected), initial=0.0)) / scale
+    if error <= tolerance:
+        return None
+    for name, (value, hint) in (mistakes or {}).items():
+        wrong = numbers(value)
+        if wrong.shape == found.shape and np.max(np.abs(found - wrong), initial=0.0) <= tolerance * scale:
+            return Violation(name, law, case, _by_how_much(found, expected, error), hint)
+    return Violation(diagnosis, law, case, _by_how_much(found, expected, error), advice)
+
+
+def _by_how_much(found: NDArray[np.float64], expected: NDArray[np.float64], error: float) -> str:
+    if found.ndim == 0:
+        return f"{float(found):.4g}, expected {float(expected):.4g}"
+    return f"a relative error of {error:.1e}"

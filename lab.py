@@ -1,0 +1,338 @@
+"""Set up the course, open it, test it. Needs Python 3.11 or newer and nothing else.
+
+    python3 lab.py                  make .venv, install, open JupyterLab on the first lesson
+    python3 lab.py test             install what the tests need and run every test
+
+    python3 lab.py setup            only install
+    python3 lab.py run [NN ...]     execute lessons without a browser; print the scoreboard of claims
+    python3 lab.py check            are the built notebooks in step with their sources?
+    python3 lab.py build [NN ...]   rebuild the notebooks of a lesson from authoring/
+    python3 lab.py grade FILE ...   grade exercise notebooks
+    python3 lab.py classroom DIR    write an nbgrader course directory
+    python3 lab.py bench            measure hesslab beside its peers
+
+Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago". Linux, macOS and Windows alike.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENV = Path(os.environ.get("HESSLAB_VENV", str(ROOT / ".venv")))
+BIN = ENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+MARK = ENV / "hesslab.json"
+LOG = ENV / "install.log"
+FIRST_PAGE = "lab/tree/lessons/00_start_here.ipynb"
+SECOND_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+
+
+class Problem(Exception):
+    """One clear sentence for the person at the keyboard."""
+
+
+# ---- set-up -------------------------------------------------------------------------------------------------
+
+
+def setup(extra):
+    """Make .venv hold what `extra` needs. Does nothing where it does already."""
+    if sys.version_info < (3, 11):
+        raise Problem(
+            "The course needs Python 3.11 or newer; this is %s. Start it as python3.11 lab.py."
+            % ".".join(map(str, sys.version_info[:3]))
+        )
+    done = read_mark()
+    if done["inputs"] == inputs() and {extra, "dev"} & set(done["extras"]):
+        return
+    if not done["extras"]:
+        make_environment()
+    extras = sorted({extra, *done["extras"]})
+    print("Installing into %s. The first time this takes a few minutes." % ENV, flush=True)
+    install_torch()
+    pip("-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras))
+    MARK.write_text(json.dumps({"home": home(), "inputs": inputs(), "extras": extras}), encoding="utf8")
+
+
+def inputs():
+    """The lists of packages, as a hash: another hash, and pip looks again."""
+    texts = ((ROOT / name).read_bytes().replace(b"\r\n", b"\n") for name in ("pyproject.toml", "constraints.txt"))
+    return hashlib.sha256(b"".join(texts)).hexdigest()
+
+
+def home():
+    """Where the environment belongs: a moved folder or another Python needs a new one."""
+    return "%s, Python %d.%d" % (ROOT, *sys.version_info[:2])
+
+
+def read_mark():
+    """What a finished installation left: the hash of its inputs and its extras. None of both where anything is amiss."""
+    try:
+        done = json.loads(MARK.read_text(encoding="utf8"))
+        whole = done["home"] == home() and PYTHON.exists()
+        return {"inputs": done["inputs"], "extras": list(done["extras"])} if whole else {"inputs": "", "extras": []}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"inputs": "", "extras": []}
+
+
+def make_environment():
+    """A fresh .venv in place of none or of a half-made or moved one; never of somebody else's folder."""
+    if ENV.exists() and any(ENV.iterdir()):
+        if not (ENV / "pyvenv.cfg").exists():
+            raise Problem("%s is not a virtual environment and is left alone; move it away and start again." % ENV)
+        print("%s was left half-made or made elsewhere; it is made again." % ENV)
+    try:
+        venv.create(str(ENV), with_pip=True, clear=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Problem(
+            "Python could not make %s (%s). On Debian and Ubuntu: apt install python3-venv." % (ENV, error)
+        ) from error
+
+
+def install_torch():
+    """torch first, so that a machine without an NVIDIA driver does not fetch gigabytes of CUDA."""
+    pinned = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch=="))
+    if succeeds(PYTHON, "-c", "import torch"):
+        return
+    if succeeds(PYTHON, "-m", "pip", "install", "--no-index", "--no-deps", pinned):
+        return  # a wheel that pip's own configuration points to
+    if sys.platform == "linux" and not shutil.which("nvidia-smi"):
+        succeeds(PYTHON, "-m", "pip", "install", "--index-url", "https://download.pytorch.org/whl/cpu", pinned)
+
+
+def succeeds(*command):
+    """Does the command end well? Its output goes to the log of the installation."""
+    with open(LOG, "a", encoding="utf8") as log:
+        return subprocess.call([str(c) for c in command], cwd=ROOT, stdout=log, stderr=log) == 0
+
+
+def pip(*arguments):
+    """pip install, with one moving line for its progress and its whole output in a log."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    tail = []
+    with open(LOG, "a", encoding="utf8") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf8", errors="replace"
+        )
+        for line in process.stdout:
+            log.write(line)
+            tail = [*tail, line.strip()][-40:]
+            if line.startswith(("Collecting", "Downloading", "Installing", "  Downloading", "Building")):
+                status(line.strip())
+    status("")
+    if process.wait():
+        errors = [line for line in tail if line.startswith("ERROR")] or tail[-1:]
+        raise Problem(
+            "The packages could not be installed: %s Is there a network? The whole log is %s; "
+            "python3 lab.py starts again where it is safe." % (" ".join(errors)[:300], LOG)
+        )
+
+
+def status(text):
+    """Overwrite one line of a terminal; silent where there is none."""
+    if sys.stdout.isatty():
+        print("\r" + text[:78].ljust(78), end="" if text else "\r", flush=True)
+
+
+# ---- commands -----------------------------------------------------------------------------------------------
+
+
+def lab(*arguments):
+    """JupyterLab on the first lesson."""
+    port, browser = lab_options(list(arguments))
+    require_free(port)
+    setup("lab")
+    token = secrets.token_urlsafe(24)
+    command = [PYTHON, "-m", "jupyter", "lab", "--ServerApp.port=%d" % port, "--ServerApp.port_retries=0"]
+    command += ["--ServerApp.root_dir=%s" % ROOT, "--LabApp.default_url=/%s" % FIRST_PAGE, "--log-level=ERROR", "-y"]
+    command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    command += [] if browser else ["--no-browser"]
+    server = subprocess.Popen([str(c) for c in command], cwd=ROOT, env=environment(JUPYTER_TOKEN=token))
+    try:
+        while server.poll() is None and not answers(port):
+            time.sleep(0.1)
+        if server.poll() is None:
+            print("The course is at http://127.0.0.1:%d/%s?token=%s" % (port, FIRST_PAGE, token))
+            print("Ctrl-C stops it.", flush=True)
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        print("\nStopped. Saved notebooks are as you left them.")
+        return 0
+
+
+def lab_options(arguments):
+    """The port, and whether a browser is to be opened."""
+    port, browser = 8888, browser_at_hand()
+    while arguments:
+        option = arguments.pop(0)
+        if option == "--no-browser":
+            browser = False
+        elif option == "--port" and arguments and arguments[0].isdigit() and 0 < int(arguments[0]) < 65536:
+            port = int(arguments.pop(0))
+        else:
+            raise Problem("lab.py lab takes --port N (1 to 65535) and --no-browser, not %r." % option)
+    return port, browser
+
+
+def browser_at_hand():
+    """Is there a screen to show a browser on?"""
+    if sys.platform in ("win32", "darwin") or os.environ.get("BROWSER"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def answers(port):
+    """Does something listen on this port of this machine?"""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def require_free(port):
+    """Refuse a port that something else listens on, and name one that is free."""
+    if answers(port):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            other = free.getsockname()[1]
+        raise Problem("Port %d is in use. Stop what uses it, or: python3 lab.py lab --port %d" % (port, other))
+
+
+def test(*arguments):
+    """Every test: style, types, notebooks in step, library, notebooks against their stored outputs."""
+    everything, since, selected = test_options(list(arguments))
+    setup("dev")
+    if selected:
+        return call("pytest", *selected)
+    results = [("ruff", call("ruff", "check", "-q", "."))]
+    results.append(("format", call("ruff", "format", "--check", "-q", ".")))
+    results.append(("mypy", call("mypy")))
+    results.append(("in step", script("authoring/build.py", "--check")))
+    bank = ["--bank=all"] if everything else []
+    results.append(("tests", call("pytest", "-q", "--doctest-modules", "tests", "hesslab", *bank)))
+    results.append(("notebooks", nbval(built())))
+    again = built() if everything else changed(since)
+    if again:
+        results.append(("notebooks, other CPU", nbval(again, **second_processor())))
+    print("\n" + "\n".join("%-22s %s" % (name, "ok" if code == 0 else "FAILED") for name, code in results))
+    return max(int(code != 0) for _, code in results)
+
+
+def test_options(arguments):
+    """Whether everything is wanted, since when notebooks count as changed, and arguments for pytest alone."""
+    everything, since = "--all" in arguments, None
+    arguments = [a for a in arguments if a != "--all"]
+    if arguments[:1] == ["--changed"]:
+        if len(arguments) < 2:
+            raise Problem('lab.py test --changed needs a time, as in --changed "6 hours ago".')
+        since, arguments = arguments[1], arguments[2:]
+    return everything, since, arguments
+
+
+def built():
+    """The notebooks whose stored outputs are compared."""
+    return sorted(str(p.relative_to(ROOT)) for folder in ("lessons", "solutions") for p in (ROOT / folder).glob("*.ipynb"))
+
+
+def changed(since):
+    """Those that a commit since then touched, in a git checkout."""
+    if since is None:
+        return []
+    log = ["git", "log", "--since", since, "--name-only", "--format=", "--", "lessons", "solutions"]
+    touched = subprocess.run(log, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    return [name for name in built() if name.replace(os.sep, "/") in touched]
+
+
+def second_processor():
+    """Settings that make numerical libraries compute as on another, older CPU."""
+    import platform
+
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return dict(SECOND_PROCESSOR, **({"OPENBLAS_CORETYPE": "Nehalem"} if x86 else {}))
+
+
+def nbval(notebooks, **settings):
+    """Strict comparison of the notebooks with their stored outputs."""
+    if not notebooks:
+        return 0
+    command = ["-q", "-W", "ignore", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", "-p", "no:cacheprovider"]
+    return call("pytest", *command, *notebooks, **settings)
+
+
+def run(*lessons):
+    """Execute lessons without a browser; print the scoreboard of claims."""
+    setup("lab")
+    return script("authoring/run.py", *lessons)
+
+
+def in_project(path, extra):
+    """A command that is a script of the project."""
+
+    def command(*arguments):
+        setup(extra)
+        return script(path, *arguments)
+
+    return command
+
+
+def environment(**settings):
+    """The environment of a command: the tools of .venv first, one thread unless asked otherwise."""
+    path = str(BIN) + os.pathsep + os.environ.get("PATH", "")
+    return {"OMP_NUM_THREADS": "1", **os.environ, "PATH": path, "VIRTUAL_ENV": str(ENV), "PYTHONUTF8": "1", **settings}
+
+
+def call(module, *arguments, **settings):
+    """python -m module, in the project's environment."""
+    return subprocess.call([str(PYTHON), "-m", module, *arguments], cwd=ROOT, env=environment(**settings))
+
+
+def script(path, *arguments):
+    """A script of the project, run from where the user stands, so that relative paths mean what they say."""
+    return subprocess.call([str(PYTHON), str(ROOT / path), *arguments], env=environment())
+
+
+COMMANDS = {
+    "lab": lab,
+    "test": test,
+    "setup": lambda: setup("lab"),
+    "run": run,
+    "check": in_project("authoring/build.py", "dev"),
+    "build": in_project("authoring/build.py", "dev"),
+    "grade": in_project("classroom/grade.py", "dev"),
+    "classroom": in_project("classroom/export.py", "dev"),
+    "bench": in_project("benchmarks/run.py", "dev"),
+}
+
+
+def main(arguments):
+    """Run one command; a problem is one sentence and a non-zero exit."""
+    name, *rest = arguments or ["lab"]
+    if name in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    if name.startswith("--"):
+        name, rest = "lab", [name, *rest]
+    if name not in COMMANDS:
+        print("lab.py knows no command %r; it knows %s." % (name, ", ".join(COMMANDS)), file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[name](*(["--check", *rest] if name == "check" else rest)) or 0
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. python3 lab.py goes on from here.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

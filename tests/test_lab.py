@@ -1,0 +1,136 @@
+"""lab.py as a person meets it: each way to go wrong is one sentence, a non-zero exit, and leaves nothing broken."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+import lab  # noqa: E402
+
+OFFLINE = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_FIND_LINKS": "",
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_RETRIES": "0",
+    "PIP_DEFAULT_TIMEOUT": "2",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+
+
+def start(*arguments, **settings):
+    environment = {**os.environ, **{k: str(v) for k, v in settings.items()}}
+    command = [sys.executable, str(ROOT / "lab.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, timeout=300)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_unknown_command_is_a_sentence():
+    done = start("frobnicate")
+    assert done.returncode == 2
+    assert done.stderr.startswith("lab.py knows no command 'frobnicate'; it knows lab, test")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command():
+    done = start("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in lab.COMMANDS)
+
+
+def test_old_python_is_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(lab.sys, "version_info", (3, 9, 1))
+    assert lab.main(["setup"]) == 1
+    assert capsys.readouterr().err.startswith("The course needs Python 3.11 or newer; this is 3.9.1.")
+
+
+def test_no_network_is_a_sentence_and_the_next_start_begins_again(tmp_path):
+    environment = tmp_path / "venv"
+    done = start("setup", HESSLAB_VENV=environment, **OFFLINE)
+    assert done.returncode == 1
+    assert "could not be installed" in done.stderr
+    assert "Is there a network?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (environment / "hesslab.json").exists()
+    again = start("setup", HESSLAB_VENV=environment, **OFFLINE)
+    assert "was left half-made or made elsewhere; it is made again" in again.stdout
+
+
+def test_a_folder_that_is_not_an_environment_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    done = start("setup", HESSLAB_VENV=tmp_path)
+    assert done.returncode == 1
+    assert "is not a virtual environment and is left alone" in done.stderr
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_mark_that_is_not_ours_does_not_count(tmp_path, monkeypatch):
+    nothing = {"inputs": "", "extras": []}
+    monkeypatch.setattr(lab, "MARK", tmp_path / "mark.json")
+    assert lab.read_mark() == nothing
+    lab.MARK.write_text('{"home": "elsewhere", "inputs": "", "extras": ["dev"]}')
+    assert lab.read_mark() == nothing
+    for half in ('{"home": "half a fi', "[]", '{"extras": 3}'):
+        lab.MARK.write_text(half)
+        assert lab.read_mark() == nothing
+
+
+def test_a_port_in_use_is_a_sentence_that_names_a_free_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = start("lab", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Port {port} is in use. Stop what uses it, or: python3 lab.py lab --port ")
+
+
+@pytest.mark.parametrize("arguments", [["lab", "--port", "http"], ["lab", "--fast"], ["test", "--changed"]])
+def test_wrong_options_are_sentences(arguments):
+    done = start(*arguments)
+    assert done.returncode == 1
+    assert "lab.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_start_costs_less_than_a_second():
+    lab.setup("lab")
+    begun = time.process_time()
+    lab.setup("lab")
+    assert time.process_time() - begun < 1.0
+
+
+def test_jupyterlab_opens_on_the_first_lesson():
+    """The real server, as root or not, without a browser: the printed address answers with the lesson."""
+    port = free_port()
+    command = [sys.executable, str(ROOT / "lab.py"), "lab", "--no-browser", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    try:
+        line = next(line for line in server.stdout if "http://" in line)
+        address = line.split()[-1]
+        assert f"127.0.0.1:{port}/lab/tree/lessons/00_start_here.ipynb?token=" in address
+        with urllib.request.urlopen(address, timeout=60) as page:
+            assert page.status == 200
+            assert "JupyterLab" in page.read().decode()
+        contents = address.replace("lab/tree", "api/contents")
+        with urllib.request.urlopen(contents, timeout=60) as notebook:
+            assert notebook.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(contents.split("?")[0], timeout=60)
+    finally:
+        server.send_signal(2)
+        server.wait(timeout=60)
+        server.stdout.close()
