@@ -11,7 +11,7 @@
     python3 lab.py classroom DIR    write an nbgrader course directory
     python3 lab.py bench            measure hesslab beside its peers
 
-Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago". Linux, macOS and Windows alike.
+Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago".
 """
 
 import hashlib
@@ -40,15 +40,16 @@ class Problem(Exception):
     """One clear sentence for the person at the keyboard."""
 
 
-# ---- set-up -------------------------------------------------------------------------------------------------
+# ---- set-up ------------------------------------------------------------
 
 
 def setup(extra):
     """Make .venv hold what `extra` needs. Does nothing where it does already."""
     if sys.version_info < (3, 11):
         raise Problem(
-            "The course needs Python 3.11 or newer; this is %s. Start it as python3.11 lab.py."
-            % ".".join(map(str, sys.version_info[:3]))
+            "The course needs Python 3.11 or newer; this is {}.{}.{}. Start it as python3.11 lab.py.".format(
+                *sys.version_info[:3]
+            )
         )
     done = read_mark()
     if done["inputs"] == inputs() and {extra, "dev"} & set(done["extras"]):
@@ -56,29 +57,35 @@ def setup(extra):
     if not done["extras"]:
         make_environment()
     extras = sorted({extra, *done["extras"]})
-    print("Installing into %s. The first time this takes a few minutes." % ENV, flush=True)
+    print(f"Installing into {ENV}. The first time this takes a few minutes.", flush=True)
     install_torch()
-    pip("-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras))
+    pip("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
     MARK.write_text(json.dumps({"home": home(), "inputs": inputs(), "extras": extras}), encoding="utf8")
 
 
 def inputs():
     """The lists of packages, as a hash: another hash, and pip looks again."""
-    texts = ((ROOT / name).read_bytes().replace(b"\r\n", b"\n") for name in ("pyproject.toml", "constraints.txt"))
+    texts = (
+        (ROOT / name).read_bytes().replace(b"\r\n", b"\n") for name in ("pyproject.toml", "constraints.txt")
+    )
     return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def home():
     """Where the environment belongs: a moved folder or another Python needs a new one."""
-    return "%s, Python %d.%d" % (ROOT, *sys.version_info[:2])
+    return f"{ROOT}, Python {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def read_mark():
-    """What a finished installation left: the hash of its inputs and its extras. None of both where anything is amiss."""
+    """What a finished installation left: the hash of its inputs and its extras; nothing where it is amiss."""
     try:
         done = json.loads(MARK.read_text(encoding="utf8"))
         whole = done["home"] == home() and PYTHON.exists()
-        return {"inputs": done["inputs"], "extras": list(done["extras"])} if whole else {"inputs": "", "extras": []}
+        return (
+            {"inputs": done["inputs"], "extras": list(done["extras"])}
+            if whole
+            else {"inputs": "", "extras": []}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return {"inputs": "", "extras": []}
 
@@ -87,52 +94,59 @@ def make_environment():
     """A fresh .venv in place of none or of a half-made or moved one; never of somebody else's folder."""
     if ENV.exists() and any(ENV.iterdir()):
         if not (ENV / "pyvenv.cfg").exists():
-            raise Problem("%s is not a virtual environment and is left alone; move it away and start again." % ENV)
-        print("%s was left half-made or made elsewhere; it is made again." % ENV)
+            raise Problem(
+                f"{ENV} is not a virtual environment and is left alone; move it away and start again."
+            )
+        print(f"{ENV} was left half-made or made elsewhere; it is made again.")
     try:
         venv.create(str(ENV), with_pip=True, clear=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Problem(
-            "Python could not make %s (%s). On Debian and Ubuntu: apt install python3-venv." % (ENV, error)
+            f"Python could not make {ENV} ({error}). On Debian and Ubuntu: apt install python3-venv."
         ) from error
 
 
 def install_torch():
-    """torch first, so that a machine without an NVIDIA driver does not fetch gigabytes of CUDA."""
-    pinned = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch=="))
+    """Install torch first, so that a machine without an NVIDIA driver does not fetch gigabytes of CUDA."""
+    pinned = next(
+        line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch==")
+    )
     if succeeds(PYTHON, "-c", "import torch"):
         return
     if succeeds(PYTHON, "-m", "pip", "install", "--no-index", "--no-deps", pinned):
         return  # a wheel that pip's own configuration points to
     if sys.platform == "linux" and not shutil.which("nvidia-smi"):
-        succeeds(PYTHON, "-m", "pip", "install", "--index-url", "https://download.pytorch.org/whl/cpu", pinned)
+        succeeds(
+            PYTHON, "-m", "pip", "install", "--index-url", "https://download.pytorch.org/whl/cpu", pinned
+        )
 
 
 def succeeds(*command):
-    """Does the command end well? Its output goes to the log of the installation."""
+    """Say whether the command ends well; its output goes to the log of the installation."""
     with open(LOG, "a", encoding="utf8") as log:
         return subprocess.call([str(c) for c in command], cwd=ROOT, stdout=log, stderr=log) == 0
 
 
 def pip(*arguments):
-    """pip install, with one moving line for its progress and its whole output in a log."""
+    """Install packages, with one moving line for its progress and its whole output in a log."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf8"}
     tail = []
     with open(LOG, "a", encoding="utf8") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf8", errors="replace"
-        )
+        process = subprocess.Popen(command, cwd=ROOT, errors="replace", **pipes)
         for line in process.stdout:
             log.write(line)
             tail = [*tail, line.strip()][-40:]
             if line.startswith(("Collecting", "Downloading", "Installing", "  Downloading", "Building")):
                 status(line.strip())
+        process.stdout.close()
+        process.wait()
     status("")
-    if process.wait():
+    if process.returncode:
         errors = [line for line in tail if line.startswith("ERROR")] or tail[-1:]
         raise Problem(
-            "The packages could not be installed: %s Is there a network? The whole log is %s; "
-            "python3 lab.py starts again where it is safe." % (" ".join(errors)[:300], LOG)
+            f"The packages could not be installed: {' '.join(errors)[:300]} Is there a network? "
+            f"The whole log is {LOG}. Start again with the same command."
         )
 
 
@@ -142,7 +156,7 @@ def status(text):
         print("\r" + text[:78].ljust(78), end="" if text else "\r", flush=True)
 
 
-# ---- commands -----------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------
 
 
 def lab(*arguments):
@@ -151,8 +165,13 @@ def lab(*arguments):
     require_free(port)
     setup("lab")
     token = secrets.token_urlsafe(24)
-    command = [PYTHON, "-m", "jupyter", "lab", "--ServerApp.port=%d" % port, "--ServerApp.port_retries=0"]
-    command += ["--ServerApp.root_dir=%s" % ROOT, "--LabApp.default_url=/%s" % FIRST_PAGE, "--log-level=ERROR", "-y"]
+    command = [PYTHON, "-m", "jupyter", "lab", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    command += [
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/{FIRST_PAGE}",
+        "--log-level=ERROR",
+        "-y",
+    ]
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command += [] if browser else ["--no-browser"]
     server = subprocess.Popen([str(c) for c in command], cwd=ROOT, env=environment(JUPYTER_TOKEN=token))
@@ -160,7 +179,7 @@ def lab(*arguments):
         while server.poll() is None and not answers(port):
             time.sleep(0.1)
         if server.poll() is None:
-            print("The course is at http://127.0.0.1:%d/%s?token=%s" % (port, FIRST_PAGE, token))
+            print(f"The course is at http://127.0.0.1:{port}/{FIRST_PAGE}?token={token}")
             print("Ctrl-C stops it.", flush=True)
         return server.wait()
     except KeyboardInterrupt:
@@ -180,19 +199,19 @@ def lab_options(arguments):
         elif option == "--port" and arguments and arguments[0].isdigit() and 0 < int(arguments[0]) < 65536:
             port = int(arguments.pop(0))
         else:
-            raise Problem("lab.py lab takes --port N (1 to 65535) and --no-browser, not %r." % option)
+            raise Problem(f"lab.py lab takes --port N (1 to 65535) and --no-browser, not {option!r}.")
     return port, browser
 
 
 def browser_at_hand():
-    """Is there a screen to show a browser on?"""
+    """Say whether there is a screen to show a browser on."""
     if sys.platform in ("win32", "darwin") or os.environ.get("BROWSER"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def answers(port):
-    """Does something listen on this port of this machine?"""
+    """Say whether something listens on this port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -204,7 +223,7 @@ def require_free(port):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             other = free.getsockname()[1]
-        raise Problem("Port %d is in use. Stop what uses it, or: python3 lab.py lab --port %d" % (port, other))
+        raise Problem(f"Port {port} is in use. Stop what uses it, or: python3 lab.py lab --port {other}")
 
 
 def test(*arguments):
@@ -223,7 +242,7 @@ def test(*arguments):
     again = built() if everything else changed(since)
     if again:
         results.append(("notebooks, other CPU", nbval(again, **second_processor())))
-    print("\n" + "\n".join("%-22s %s" % (name, "ok" if code == 0 else "FAILED") for name, code in results))
+    print("\n" + "\n".join(f"{name:22} {'FAILED' if code else 'ok'}" for name, code in results))
     return max(int(code != 0) for _, code in results)
 
 
@@ -240,7 +259,11 @@ def test_options(arguments):
 
 def built():
     """The notebooks whose stored outputs are compared."""
-    return sorted(str(p.relative_to(ROOT)) for folder in ("lessons", "solutions") for p in (ROOT / folder).glob("*.ipynb"))
+    return sorted(
+        str(p.relative_to(ROOT))
+        for folder in ("lessons", "solutions")
+        for p in (ROOT / folder).glob("*.ipynb")
+    )
 
 
 def changed(since):
@@ -264,7 +287,16 @@ def nbval(notebooks, **settings):
     """Strict comparison of the notebooks with their stored outputs."""
     if not notebooks:
         return 0
-    command = ["-q", "-W", "ignore", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", "-p", "no:cacheprovider"]
+    command = [
+        "-q",
+        "-W",
+        "ignore",
+        "--nbval",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=120",
+        "-p",
+        "no:cacheprovider",
+    ]
     return call("pytest", *command, *notebooks, **settings)
 
 
@@ -287,11 +319,18 @@ def in_project(path, extra):
 def environment(**settings):
     """The environment of a command: the tools of .venv first, one thread unless asked otherwise."""
     path = str(BIN) + os.pathsep + os.environ.get("PATH", "")
-    return {"OMP_NUM_THREADS": "1", **os.environ, "PATH": path, "VIRTUAL_ENV": str(ENV), "PYTHONUTF8": "1", **settings}
+    return {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "PATH": path,
+        "VIRTUAL_ENV": str(ENV),
+        "PYTHONUTF8": "1",
+        **settings,
+    }
 
 
 def call(module, *arguments, **settings):
-    """python -m module, in the project's environment."""
+    """Run python -m module in the project's environment."""
     return subprocess.call([str(PYTHON), "-m", module, *arguments], cwd=ROOT, env=environment(**settings))
 
 
@@ -322,7 +361,7 @@ def main(arguments):
     if name.startswith("--"):
         name, rest = "lab", [name, *rest]
     if name not in COMMANDS:
-        print("lab.py knows no command %r; it knows %s." % (name, ", ".join(COMMANDS)), file=sys.stderr)
+        print(f"lab.py knows no command {name!r}; it knows {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
         return COMMANDS[name](*(["--check", *rest] if name == "check" else rest)) or 0

@@ -1,4 +1,4 @@
-"""environment.yml, pyproject.toml and constraints.txt say the same. No test here can tell that conda solves it."""
+"""environment.yml, pyproject.toml and constraints.txt agree. That conda solves it is not tested here."""
 
 import tomllib
 from pathlib import Path
@@ -31,7 +31,9 @@ def pins():
 
 def test_conda_users_get_the_same_ranges():
     conda = conda_ranges()
-    assert {k: v for k, v in conda.items() if k not in CONDA_ONLY} == ranges(None) | ranges("lab") | ranges("test")
+    assert {k: v for k, v in conda.items() if k not in CONDA_ONLY} == ranges(None) | ranges("lab") | ranges(
+        "test"
+    )
     assert conda["python"] == SpecifierSet(PROJECT["requires-python"])
 
 
@@ -51,7 +53,9 @@ def test_every_package_asked_for_is_pinned_within_its_range():
                 continue
             assert name.lower() in tested, f"constraints.txt lacks {name}"
             version = Requirement(tested[name.lower()]).specifier
-            assert specifier.contains(next(iter(version)).version), f"{name}: {version} is outside {specifier}"
+            assert specifier.contains(next(iter(version)).version), (
+                f"{name}: {version} is outside {specifier}"
+            )
 
 
 def test_torch_is_pinned_to_the_tested_release():

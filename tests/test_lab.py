@@ -1,4 +1,4 @@
-"""lab.py as a person meets it: each way to go wrong is one sentence, a non-zero exit, and leaves nothing broken."""
+"""lab.py as a person meets it: a way to go wrong is a sentence, a non-zero exit, and nothing left broken."""
 
 import os
 import socket
@@ -29,7 +29,9 @@ OFFLINE = {
 def start(*arguments, **settings):
     environment = {**os.environ, **{k: str(v) for k, v in settings.items()}}
     command = [sys.executable, str(ROOT / "lab.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, timeout=300
+    )
 
 
 def free_port():

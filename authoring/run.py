@@ -1,0 +1,99 @@
+"""Execute lessons without a browser, and print the scoreboard of claims.
+
+    python authoring/run.py [NN …]       all lessons that stand, or those named
+
+Nothing is written. A lesson that fails is named with its cell; the others still run.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only its own folder by itself
+
+import nbformat
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from authoring.execute import ExecutionError, execute
+from authoring.manifest import Lesson, Manifest, read
+
+
+def run(root: Path, selected: tuple[str, ...]) -> int:
+    """Execute the lessons, print the scoreboard; the number of lessons that failed."""
+    manifest = read(root)
+    lessons = [x for x in manifest.lessons.values() if x.stands and (not selected or x.id in selected)]
+    measured: dict[str, dict] = {}
+    failures: dict[str, str] = {}
+    with tqdm(lessons, unit="lesson", disable=None) as bar:
+        for lesson in bar:
+            bar.set_description(lesson.stem)
+            try:
+                measured |= {card["id"]: card for card in cards(_executed(lesson, root, bar))}
+            except ExecutionError as error:
+                failures[lesson.id] = str(error)
+    print("\n".join(scoreboard(manifest, lessons, measured)))
+    print("".join(f"\n{error}\n" for error in failures.values()), end="")
+    return len(failures)
+
+
+def cards(notebook: NotebookNode) -> Iterator[dict]:
+    """The cards of an executed notebook, as their metadata give them: id, value, error, verdict."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            card = output.get("metadata", {}).get("hesslab", {}).get("claim")
+            if card:
+                yield card
+
+
+def scoreboard(manifest: Manifest, lessons: list[Lesson], measured: dict[str, dict]) -> Iterator[str]:
+    """One line a claim: where it is examined, our verdict on the note's words, the evidence, the words."""
+    examined = [claim for lesson in lessons for claim in manifest.claims_of(lesson.id)]
+    if not examined:
+        return
+    yield f"{'claim':6} {'lesson':6} {'verdict on the note':22} {'card':8} {'measured':28} the note's words"
+    for claim in examined:
+        card = measured.get(claim.id)
+        held, evidence = ("holds", _evidence(card)) if card else ("FAILED", "")
+        words = " ".join(claim.words.split())
+        words = words if len(words) <= 60 else words[:59] + "…"
+        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {evidence:28} {words}"
+
+
+def _evidence(card: dict) -> str:
+    value, error = card["value"], card["error"]
+    shown = (
+        "as stated" if value is None else str(value).strip("[]").replace("True", "yes").replace("False", "no")
+    )
+    return shown if error is None else f"{shown} ± {error:g}"
+
+
+def _executed(lesson: Lesson, root: Path, bar: tqdm) -> NotebookNode:
+    path = root / "lessons" / f"{lesson.stem}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    execute(notebook, path, root, lambda index, total: bar.set_postfix_str(f"cell {index + 1} of {total}"))
+    return notebook
+
+
+def main(arguments: list[str], root: Path) -> int:
+    """The command line; 0 where all cards hold, 1 where a lesson failed, 2 for one that is not there."""
+    try:
+        standing = {lesson.id for lesson in read(root).lessons.values() if lesson.stands}
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if unknown := sorted(set(arguments) - standing):
+        print(
+            f"{unknown[0]} is no lesson that stands; give some of {', '.join(sorted(standing))}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return min(1, run(root, tuple(arguments)))
+    except KeyboardInterrupt:
+        print("\nStopped. No notebook was changed.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], Path(__file__).resolve().parents[1]))

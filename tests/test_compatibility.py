@@ -1,0 +1,461 @@
+"""Every kind of network that other libraries stumble over, in train and in eval mode, out of the box.
+
+One row a model: the Hessian is symmetric, equals a difference of gradients taken without this library, and
+the model, its buffers, gradients, modes and the random state are as before.
+"""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from hesslab.curvature import empirical_fisher, ggn, hessian
+from hesslab.operators import to_dense
+from hesslab.risk import EmpiricalRisk
+
+SLOPE = 1e-6  # central differences of float64 gradients, step 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def draw(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def labels(*shape, classes=3, seed=1):
+    return torch.from_numpy(np.random.default_rng(seed).integers(classes, size=shape))
+
+
+class Attention(nn.Module):
+    """Fused attention in the default back end."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.head(F.scaled_dot_product_attention(q, k, v, is_causal=True).mean(1))
+
+
+class MultiHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.cells, self.head = kind(4, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.cells(x)[0][:, -1])
+
+
+class Pooled(nn.Module):
+    """Any layer over sequences, then a mean over time and a linear head."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(1))
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle, self.scale = nn.Linear(4, 3), nn.Linear(2, 2), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.used(x)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.outer.weight = self.inner.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.outer(torch.tanh(self.inner(x)))))
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh())
+        self.head, self.options = nn.Linear(4, 3), options
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=False, **self.options))
+
+
+class Stateful(nn.Module):
+    """Buffers that are written in place, replaced and counted, and an attribute that grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("last", torch.zeros(3))
+        self.count = 0
+
+    def forward(self, x):
+        z = self.linear(x)
+        self.calls += 1
+        self.last = z.detach().mean(0)
+        self.count += 1
+        return torch.tanh(z)
+
+
+def frozen():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    model[0].requires_grad_(False)
+    return model
+
+
+def old_weight_norm(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer, dim=1)
+
+
+def spectrally_normed():
+    return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3))
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 4, 4)),
+        *(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Tanh()),
+        *(nn.Conv2d(3, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.SiLU()),
+        *(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8, 3)),
+    )
+
+
+SEQUENCES = (lambda: draw(8, 5, 4), lambda: labels(8))
+VECTORS = (lambda: draw(8, 4), lambda: labels(8))
+IMAGES = (lambda: draw(8, 16), lambda: labels(8))
+encoder = nn.TransformerEncoderLayer
+MODELS = {
+    "default attention": (Attention, SEQUENCES),
+    "MultiheadAttention": (MultiHead, SEQUENCES),
+    "TransformerEncoderLayer": (
+        lambda: Pooled(encoder(4, 2, 6, dropout=0.0, activation="gelu", batch_first=True)),
+        SEQUENCES,
+    ),
+    "TransformerEncoderLayer, norm first": (
+        lambda: Pooled(encoder(4, 2, 6, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)),
+        SEQUENCES,
+    ),
+    "LSTM": (lambda: Recurrent(nn.LSTM), SEQUENCES),
+    "GRU": (lambda: Recurrent(nn.GRU), SEQUENCES),
+    "RNN": (lambda: Recurrent(nn.RNN), SEQUENCES),
+    "BatchNorm": (
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)),
+        VECTORS,
+    ),
+    "BatchNorm, cumulative": (
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=None), nn.Tanh(), nn.Linear(5, 3)),
+        VECTORS,
+    ),
+    "LayerNorm": (
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 3)),
+        VECTORS,
+    ),
+    "convolutions": (convolutional, IMAGES),
+    "dropout of rate 0": (
+        lambda: nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Tanh(), nn.Linear(5, 3)),
+        VECTORS,
+    ),
+    "unused parameters": (Unused, VECTORS),
+    "tied weights": (Tied, VECTORS),
+    "frozen parameters": (frozen, VECTORS),
+    "weight norm": (
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)
+        ),
+        VECTORS,
+    ),
+    "weight norm, old style": (
+        lambda: nn.Sequential(old_weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)),
+        VECTORS,
+    ),
+    "activation checkpointing": (Checkpointed, VECTORS),
+    "activation checkpointing, no random state": (lambda: Checkpointed(preserve_rng_state=False), VECTORS),
+    "buffers written by the forward": (Stateful, VECTORS),
+}
+
+
+def everything(model):
+    """What must be as before: tensors, gradients, modes, attributes, random state."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "tensors": {name: (id(t), t._version, t.detach().clone()) for name, t in tensors.items()},
+        "grads": {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()},
+        "modes": [m.training for m in model.modules()],
+        "attributes": [{k: v for k, v in vars(m).items() if isinstance(v, int)} for m in model.modules()],
+        "random": (torch.get_rng_state(), np.random.get_state()[1].copy()),  # noqa: NPY002
+    }
+
+
+def assert_same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def difference_of_gradients(model, loss, v, step=1e-5):
+    """H v by torch alone, from gradients at moved parameters; the model comes back."""
+    state = copy.deepcopy(model.state_dict())
+    params = [p for p in model.parameters() if p.requires_grad]
+    start = torch.cat([p.detach().reshape(-1) for p in params])
+
+    def gradient(theta):
+        model.load_state_dict(state)
+        nn.utils.vector_to_parameters(theta, params)
+        found = torch.autograd.grad(loss(model), params, allow_unused=True, materialize_grads=True)
+        return torch.cat([g.reshape(-1) for g in found])
+
+    difference = (gradient(start + step * v) - gradient(start - step * v)) / (2 * step)
+    model.load_state_dict(state)
+    return difference
+
+
+def assert_right(risk, model):
+    """Symmetric, a derivative of the gradient, and nothing changed."""
+    for p in model.parameters():
+        if p.requires_grad:
+            p.grad = torch.ones_like(p)
+    before = everything(model)
+    H = hessian(risk)
+    n = risk.num_parameters
+    v = draw(n, seed=7) / n**0.5
+    Hv, Hu = H @ v, H @ draw(n, seed=8)
+    assert_same(everything(model), before)
+    assert abs(v @ Hu - draw(n, seed=8) @ Hv) < 1e-12 * Hu.norm() * v.norm()
+    return v, Hv
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_hessian_works_out_of_the_box(name, mode):
+    make, (inputs, targets) = MODELS[name]
+    torch.manual_seed(0)
+    model = make().train(mode == "train")
+    x, y = inputs(), targets()
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (x, y))
+    v, Hv = assert_right(risk, model)
+    reference = difference_of_gradients(model, lambda m: F.cross_entropy(m(x), y), v)
+    assert (Hv - reference).norm() < SLOPE * reference.norm()
+    dense = to_dense(hessian(risk))
+    assert (dense - dense.T).norm() < 1e-13 * dense.norm()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", MODELS)
+def test_ggn_and_empirical_fisher_work_out_of_the_box(name, mode):
+    make, (inputs, targets) = MODELS[name]
+    torch.manual_seed(0)
+    model = make().train(mode == "train")
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (inputs(), targets()))
+    before = everything(model)
+    for matrix in (ggn, empirical_fisher):
+        dense = to_dense(matrix(risk))
+        assert (dense - dense.T).norm() < 1e-13 * dense.norm()
+        values = torch.linalg.eigvalsh(dense)
+        assert values[-1] > 0
+        assert values[0] > -1e-13 * values[-1]
+    assert_same(everything(model), before)
+
+
+def test_unused_parameters_and_losses_linear_in_theta_give_zeros():
+    torch.manual_seed(0)
+    unused = to_dense(hessian(EmpiricalRisk(Unused(), nn.CrossEntropyLoss(), (draw(8, 4), labels(8)))))
+    names = [n for n, p in Unused().named_parameters() for _ in range(p.numel())]
+    idle = torch.tensor([not n.startswith("used") for n in names])
+    assert unused[idle].abs().max() == 0 and unused[:, idle].abs().max() == 0  # noqa: PT018
+    linear = EmpiricalRisk(nn.Linear(4, 1), lambda z, y: (z[:, 0] * y).mean(), (draw(8, 4), draw(8)))
+    assert to_dense(hessian(linear)).abs().max() == 0
+    constant = EmpiricalRisk(nn.Linear(4, 1), lambda z, y: (y**2).mean(), (draw(8, 4), draw(8)))
+    assert to_dense(hessian(constant)).abs().max() == 0
+    assert constant.gradient().abs().max() == 0
+
+
+def test_spectral_norm_in_eval_mode_and_its_vectors_in_train_mode():
+    torch.manual_seed(0)
+    model = spectrally_normed().eval()
+    x, y = draw(8, 4), labels(8)
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (x, y))
+    v, Hv = assert_right(risk, model)
+    reference = difference_of_gradients(model, lambda m: F.cross_entropy(m(x), y), v)
+    assert (Hv - reference).norm() < SLOPE * reference.norm()
+    # In train mode the model holds its singular vectors constant, and so does the Hessian.
+    model.train()
+    assert_right(EmpiricalRisk(model, nn.CrossEntropyLoss(), [(x[:3], y[:3]), (x[3:], y[3:])]), model)
+
+
+def test_tied_weights_count_once_and_frozen_ones_not_at_all():
+    assert EmpiricalRisk(Tied(), nn.CrossEntropyLoss(), (draw(8, 4), labels(8))).num_parameters == 16 + 8 + 15
+    assert EmpiricalRisk(frozen(), nn.CrossEntropyLoss(), (draw(8, 4), labels(8))).num_parameters == 18
+
+
+def test_train_mode_batch_norm_sees_each_batch_by_itself():
+    torch.manual_seed(0)
+    model = MODELS["BatchNorm"][0]()
+    x, y = draw(8, 4), labels(8)
+    halves = [(x[:3], y[:3]), (x[3:], y[3:])]
+    together = to_dense(hessian(EmpiricalRisk(model, nn.CrossEntropyLoss(), halves)))
+    apart = [to_dense(hessian(EmpiricalRisk(model, nn.CrossEntropyLoss(), half))) for half in halves]
+    expected = (3 * apart[0] + 5 * apart[1]) / 8
+    assert (together - expected).norm() < 1e-13 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["Dropout", "MultiheadAttention", "LSTM"])
+def test_active_dropout_is_refused_or_frozen(kind):
+    torch.manual_seed(0)
+    make = {
+        "Dropout": lambda: nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 4)),
+        "MultiheadAttention": lambda: MultiHead(),
+        "LSTM": lambda: Recurrent(lambda *sizes, **k: nn.LSTM(*sizes, num_layers=2, dropout=0.4, **k)),
+    }[kind]
+    model = make()
+    x = draw(8, 4) if kind == "Dropout" else draw(8, 5, 4)
+    if kind == "MultiheadAttention":
+        model.attention.dropout = 0.3
+    data = x, labels(8)
+    where = {"Dropout": "1", "MultiheadAttention": "attention", "LSTM": "cells"}[kind]
+    for evaluate in (hessian, ggn, lambda risk: risk.value(), lambda risk: risk.gradient()):
+        with pytest.raises(ValueError, match=rf"dropout is active in '{where}'.*call model.eval\(\)"):
+            evaluate(EmpiricalRisk(model, nn.CrossEntropyLoss(), data))
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), data, dropout=3)
+    before = everything(model)
+    first, again = to_dense(hessian(risk)), to_dense(hessian(risk))
+    assert_same(everything(model), before)
+    assert_same(first, again)
+    theta, v = risk.theta, draw(risk.num_parameters, seed=5)
+    slope = (risk.gradient(theta + 1e-5 * v) - risk.gradient(theta - 1e-5 * v)) / 2e-5
+    assert (first @ v - slope).norm() < SLOPE * slope.norm()
+    other = to_dense(hessian(EmpiricalRisk(model, nn.CrossEntropyLoss(), data, dropout=4)))
+    model.eval()
+    off = to_dense(hessian(EmpiricalRisk(model, nn.CrossEntropyLoss(), data)))
+    assert (first - other).norm() > 1e-3 * off.norm()
+    assert (first - off).norm() > 1e-3 * off.norm()
+
+
+# --------------------------------------------------------------------- models of the transformers library
+
+
+@pytest.fixture
+def transformers(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return pytest.importorskip("transformers", reason="transformers is not installed (extra: test)")
+
+
+def language_model(transformers):
+    config = transformers.GPT2Config(
+        **{"vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16},
+        **{"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    )
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def llama(transformers):
+    """It computes its norms and rotations in float32, whatever the precision of its parameters."""
+    config = transformers.LlamaConfig(
+        **{"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16},
+    )
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(config)
+
+
+def next_tokens(model, batch):
+    """Logits and targets of the next tokens, flat."""
+    logits = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).logits
+    return logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
+
+
+def padded(tokens, lengths):
+    mask = (torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    ignored = torch.where(mask.bool(), tokens, -100)
+    return {"input_ids": tokens, "attention_mask": mask, "labels": ignored}
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_causal_language_model_with_padded_dict_batches(transformers, mode):
+    model = language_model(transformers).train(mode == "train")
+    tokens = labels(4, 7, classes=11)
+    batch = padded(tokens, [7, 2, 5, 3])
+    risk = EmpiricalRisk(model, F.cross_entropy, [batch], forward=next_tokens)
+    v, Hv = assert_right(risk, model)
+
+    def loss(m):
+        logits, targets = next_tokens(m, batch)
+        return F.cross_entropy(logits, targets)
+
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        reference = difference_of_gradients(model, loss, v)
+    assert (Hv - reference).norm() < SLOPE * reference.norm()
+
+
+def test_uneven_and_padded_batches_of_tokens_give_the_matrix_of_one_batch(transformers):
+    model = language_model(transformers)
+    tokens, lengths = labels(4, 7, classes=11), [7, 2, 5, 3]
+    one = [padded(tokens, lengths)]
+    uneven = [padded(tokens[:1], lengths[:1]), padded(tokens[1:, :5], lengths[1:])]
+    nothing = {**one[0], "labels": torch.full_like(tokens, -100)}
+    x = draw(EmpiricalRisk(model, F.cross_entropy, one, forward=next_tokens).num_parameters, seed=3)
+    for matrix in (hessian, ggn, empirical_fisher):
+        products = [
+            matrix(EmpiricalRisk(model, F.cross_entropy, data, forward=next_tokens)) @ x
+            for data in (one, uneven, [*uneven, nothing])
+        ]
+        for other in products[1:]:
+            assert (other - products[0]).norm() < 1e-12 * products[0].norm()
+
+
+def test_a_language_model_that_computes_in_single_precision_inside(transformers):
+    model = llama(transformers)
+    batch = padded(labels(4, 7, classes=11), [7, 2, 5, 3])
+    risk = EmpiricalRisk(model, F.cross_entropy, [batch], forward=next_tokens)
+    H, before = hessian(risk), everything(model)
+    u, v = draw(risk.num_parameters, seed=7), draw(risk.num_parameters, seed=8)
+    Hu, Hv = H @ u, H @ v
+    assert_same(everything(model), before)
+    assert abs(u @ Hv - v @ Hu) < 1e-6 * Hu.norm() * v.norm()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_residual_network_of_the_transformers_library(transformers, mode):
+    config = transformers.ResNetConfig(
+        **{"num_channels": 1, "embedding_size": 4, "hidden_sizes": [4, 6], "depths": [1, 1]},
+        **{"layer_type": "basic", "num_labels": 3, "hidden_act": "silu"},
+    )
+    torch.manual_seed(0)
+    model = transformers.ResNetForImageClassification(config).train(mode == "train")
+    x, y = draw(4, 1, 12, 12), labels(4)
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (x, y))
+    v, Hv = assert_right(risk, model)
+    reference = difference_of_gradients(model, lambda m: F.cross_entropy(m(x).logits, y), v)
+    assert (Hv - reference).norm() < SLOPE * reference.norm()

@@ -1,0 +1,698 @@
+"""The matrices of a risk against closed forms without autograd, dense references, and the laws they obey."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hesslab import objectives
+from hesslab.curvature import (
+    blocks,
+    empirical_fisher,
+    fisher,
+    ggn,
+    gradient_covariance,
+    hessian,
+    preconditioned,
+)
+from hesslab.operators import counted, to_dense
+from hesslab.risk import EmpiricalRisk, mlp
+
+DENSE = 1e-10  # against a dense float64 reference
+EXACT = 1e-12  # the same matrix computed in another way by the same library
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def close(found, expected, tolerance=DENSE):
+    found, expected = (torch.as_tensor(x) for x in (found, expected))
+    assert found.shape == expected.shape
+    assert float((found - expected).norm()) <= tolerance * max(float(expected.norm()), 1e-300)
+
+
+def draw(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def labels(count, classes, seed=1):
+    return torch.from_numpy(np.random.default_rng(seed).integers(classes, size=count))
+
+
+def classifier(activation="tanh", sizes=(5, 7, 6, 4), examples=24, loss=None, seed=0):
+    data = draw(examples, sizes[0]), labels(examples, sizes[-1])
+    return EmpiricalRisk(mlp(sizes, activation=activation, rng=seed), loss or nn.CrossEntropyLoss(), data)
+
+
+def functional(risk):
+    """The outputs as a function of flat θ, for references."""
+    return lambda theta: torch.func.functional_call(risk.model, risk.unflatten(theta), (risk.data[0],))
+
+
+def dense_hessian(risk):
+    f = functional(risk)
+    return torch.func.jacrev(torch.func.jacrev(lambda t: risk.loss(f(t), risk.data[1])))(risk.theta)
+
+
+def jacobian(risk):
+    """(examples, outputs, n)"""
+    return torch.func.jacrev(functional(risk))(risk.theta)
+
+
+def example_gradients(risk, targets):
+    def loss(theta, x, y):
+        return risk.loss(torch.func.functional_call(risk.model, risk.unflatten(theta), (x[None],)), y[None])
+
+    return torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(risk.theta, risk.data[0], targets)
+
+
+# ---------------------------------------------------------------- closed forms that use no autograd
+
+
+def linear(columns, outputs=1):
+    model = nn.Linear(columns, outputs, bias=False)
+    model.weight.data = draw(outputs, columns, seed=3)
+    return model
+
+
+def test_least_squares_has_the_closed_form():
+    X, y = draw(30, 4), draw(30, seed=1)
+    risk = EmpiricalRisk(linear(4), nn.MSELoss(), (X, y[:, None]))
+    exact = 2 * objectives.least_squares(X.numpy(), y.numpy()).hessian(risk.theta.numpy())
+    for matrix in (hessian, ggn, fisher):
+        close(to_dense(matrix(risk)), exact)
+
+
+def test_logistic_regression_has_the_closed_form():
+    X, y = draw(30, 4), labels(30, 2)
+    risk = EmpiricalRisk(linear(4), nn.BCEWithLogitsLoss(), (X, y.double()[:, None]))
+    exact = objectives.logistic_regression(X.numpy(), y.numpy()).hessian(risk.theta.numpy())
+    for matrix in (hessian, ggn):
+        close(to_dense(matrix(risk)), exact)
+
+
+def test_softmax_regression_has_the_closed_form():
+    X, y = draw(30, 4), labels(30, 3)
+    risk = EmpiricalRisk(linear(4, 3), nn.CrossEntropyLoss(), (X, y))
+    objective = objectives.softmax_regression(X.numpy(), y.numpy(), num_classes=3)
+    theta = risk.theta.numpy()
+    assert risk.value() == pytest.approx(objective.value(theta), rel=1e-14)
+    close(risk.gradient(), objective.gradient(theta))
+    for matrix in (hessian, ggn, fisher):
+        close(to_dense(matrix(risk)), objective.hessian(theta))
+
+
+def test_a_deep_linear_network_has_the_closed_form():
+    sizes, M = (4, 3, 5, 2), draw(2, 4, seed=5)
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes)))
+    theta = draw(sum(a * b for a, b in itertools.pairwise(sizes)), seed=6)
+    risk = EmpiricalRisk(model, nn.MSELoss(), (torch.eye(4), M.T))
+    objective = objectives.deep_linear(sizes, M.numpy())
+    close(risk.gradient(theta), objective.gradient(theta.numpy()) * 2 / 8)
+    close(to_dense(hessian(risk, theta)), objective.hessian(theta.numpy()) * 2 / 8)
+
+
+# ------------------------------------------------------------------------------- dense references
+
+LOSSES = {
+    "cross-entropy": nn.CrossEntropyLoss(),
+    "smoothed": nn.CrossEntropyLoss(label_smoothing=0.2),
+    "weighted": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)),
+    "weighted, smoothed, ignoring": nn.CrossEntropyLoss(
+        weight=torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64), label_smoothing=0.1, ignore_index=2
+    ),
+    "function": F.cross_entropy,
+    "lambda": lambda outputs, targets: F.cross_entropy(outputs, targets),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_hessian_and_ggn_equal_dense_references(name, activation):
+    risk = classifier(activation, loss=LOSSES[name])
+    H, G = to_dense(hessian(risk)), to_dense(ggn(risk))
+    close(H, dense_hessian(risk))
+    z = functional(risk)(risk.theta).detach()
+    M = torch.func.jacrev(torch.func.jacrev(lambda z: risk.loss(z, risk.data[1])))(z)
+    J = jacobian(risk)
+    close(G, torch.einsum("ncp,ncmd,mdq->pq", J, M, J))
+    close(H, H.T, 1e-14)
+    close(G, G.T, 1e-14)
+    assert torch.linalg.eigvalsh(G)[0] > -1e-13 * G.norm()
+
+
+def test_mean_squared_error_in_several_outputs():
+    risk = EmpiricalRisk(mlp((3, 5, 2), rng=0), nn.MSELoss(), (draw(9, 3), draw(9, 2, seed=1)))
+    J = jacobian(risk)
+    close(to_dense(hessian(risk)), dense_hessian(risk))
+    for matrix in (ggn, fisher):
+        close(to_dense(matrix(risk)), torch.einsum("ncp,ncq->pq", J, J) * 2 / 18)
+
+
+def test_outputs_with_classes_in_the_second_of_three_dimensions():
+    model = nn.Sequential(nn.Linear(3, 12), nn.Unflatten(1, (4, 3)))
+    targets = labels(18, 4).reshape(6, 3)
+    targets[0] = targets[1, 2] = -100
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (draw(6, 3), targets))
+    close(to_dense(hessian(risk)), dense_hessian(risk))
+    close(to_dense(ggn(risk)), dense_hessian(risk))  # linear in θ: H = G
+
+
+def test_log_probabilities_under_nll_count_as_functions_of_logits():
+    net = mlp((5, 6, 4), rng=0)
+    data = draw(12, 5), labels(12, 4)
+    logits = EmpiricalRisk(net, nn.CrossEntropyLoss(), data)
+    logs = EmpiricalRisk(nn.Sequential(net, nn.LogSoftmax(1)), nn.NLLLoss(), data)
+    for matrix in (hessian, ggn, fisher, empirical_fisher):
+        close(to_dense(matrix(logs)), to_dense(matrix(logits)))
+
+
+def test_empirical_fisher_and_covariance_equal_moments_of_example_gradients():
+    for name in ("cross-entropy", "weighted, smoothed, ignoring"):
+        risk = classifier(loss=LOSSES[name])
+        x, y = risk.data
+        kept = y != 2 if "ignoring" in name else y >= 0
+        w = LOSSES[name].weight
+        units = (torch.ones(4) if w is None else w)[y][kept]
+        g = example_gradients(EmpiricalRisk(risk.model, risk.loss, (x[kept], y[kept])), y[kept])
+        moment = torch.einsum("n,np,nq->pq", units, g, g) / units.sum()
+        mean = units @ g / units.sum()
+        close(to_dense(empirical_fisher(risk)), moment)
+        close(to_dense(gradient_covariance(risk)), moment - torch.outer(mean, mean))
+
+
+def test_covariance_is_centred_and_zero_for_equal_examples():
+    x, y = draw(1, 5).expand(6, 5), labels(1, 4).expand(6)
+    risk = EmpiricalRisk(mlp((5, 4), rng=0), nn.CrossEntropyLoss(), (x, y))
+    assert to_dense(gradient_covariance(risk)).norm() < 1e-14 * to_dense(empirical_fisher(risk)).norm()
+
+
+# ------------------------------------------------------------------------------------------ facts
+
+
+def enumerated_fisher(risk):
+    """Σ_c p(c|x) g_c g_cᵀ, class by class."""
+    p = functional(risk)(risk.theta).detach().softmax(1)
+    terms = [
+        torch.einsum("n,np,nq->pq", p[:, c], g, g)
+        for c in range(p.shape[1])
+        for g in [example_gradients(risk, torch.full((len(p),), c))]
+    ]
+    return sum(terms) / len(p)
+
+
+def test_fact_20_fisher_is_ggn_for_cross_entropy():
+    risk = classifier()
+    F_, G = to_dense(fisher(risk)), to_dense(ggn(risk))
+    close(F_, enumerated_fisher(risk), EXACT)
+    close(F_, G, EXACT)
+    assert (to_dense(empirical_fisher(risk)) - F_).norm() > 0.1 * F_.norm()
+
+
+def test_fact_21_relu_has_equal_diagonals_and_a_symmetric_rest():
+    risk = classifier("relu")
+    H, G = to_dense(hessian(risk)), to_dense(ggn(risk))
+    close(H.diagonal(), G.diagonal())
+    shallow = classifier("relu", sizes=(5, 8, 4))
+    rest = torch.linalg.eigvalsh(to_dense(hessian(shallow)) - to_dense(ggn(shallow)))
+    assert rest[-1] > 1e-3
+    close(rest, -rest.flip(0))
+
+
+def test_fact_22_rank_of_ggn():
+    risk = classifier(sizes=(5, 7, 6, 4), examples=10)
+    G = to_dense(ggn(risk))
+    assert risk.num_parameters > 10 * 4
+    assert int(torch.linalg.matrix_rank(G, hermitian=True)) == 10 * 3
+
+
+def test_fact_23_a_penalty_shifts_the_spectrum():
+    risk, decay = classifier(), 0.03
+    model = risk.model
+
+    def penalized(outputs, targets):
+        return F.cross_entropy(outputs, targets) + decay / 2 * sum((p**2).sum() for p in model.parameters())
+
+    shifted = torch.linalg.eigvalsh(to_dense(hessian(EmpiricalRisk(model, penalized, risk.data))))
+    close(shifted - torch.linalg.eigvalsh(to_dense(hessian(risk))), torch.full_like(shifted, decay), EXACT)
+
+
+def test_fact_25_rescaling_symmetry():
+    model = nn.Sequential(nn.Linear(5, 6, bias=False), nn.ReLU(), nn.Linear(6, 4, bias=False))
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (draw(20, 5), labels(20, 4)))
+    theta = draw(54, seed=4)
+    v = torch.cat([theta[:30], -theta[30:]])
+    g, Hv = risk.gradient(theta), hessian(risk, theta) @ v
+    assert abs(g @ v) < DENSE * g.norm() * v.norm()
+    assert abs(v @ Hv + g @ theta) < DENSE * Hv.norm() * v.norm()
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+def split(data, sizes):
+    return list(zip(*(part.split(sizes) for part in data), strict=True))
+
+
+MATRICES = [hessian, ggn, fisher, empirical_fisher, gradient_covariance]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_uneven_batches_give_the_matrix_of_one_batch(matrix, name):
+    if name == "lambda" and matrix is fisher:
+        pytest.skip("has no known likelihood")
+    risk = classifier(loss=LOSSES[name])
+    batches = EmpiricalRisk(risk.model, risk.loss, split(risk.data, [1, 13, 3, 7]))
+    close(to_dense(matrix(batches)), to_dense(matrix(risk)), EXACT)
+
+
+@pytest.mark.parametrize("matrix", [hessian, ggn, empirical_fisher])
+def test_streams_and_pieces_give_the_matrix_of_kept_graphs(matrix):
+    risk = classifier()
+    kept = matrix(risk)
+    plan = kept.product.plan
+    assert plan.method == "retained"
+    assert 0 < plan.needed < plan.available
+    pieces = matrix(risk, memory=plan.needed // 2)
+    assert pieces.product.plan.method == "streamed"
+    assert 1 <= pieces.product.plan.piece < 24
+    batches = EmpiricalRisk(risk.model, risk.loss, split(risk.data, [6, 6, 6, 6]))
+    streamed = matrix(batches, memory=plan.needed // 2)
+    assert streamed.product.plan.method == "streamed"
+    assert streamed.product.plan.piece is None
+    for other in (pieces, streamed):
+        close(to_dense(other), to_dense(kept), EXACT)
+
+
+def test_predicted_memory_is_that_of_the_graphs():
+    risk = classifier(examples=256, sizes=(32, 64, 4))
+    predicted = hessian(risk).product.plan.needed
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = risk.loss(risk.model(risk.data[0]), risk.data[1])
+        graph = torch.autograd.grad(loss, list(risk.model.parameters()), create_graph=True)
+    assert graph
+    assert predicted == pytest.approx(sum(kept.values()), rel=0.3)
+
+
+def test_a_batch_that_cannot_be_cut_is_refused_when_memory_is_short():
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 4))
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (draw(24, 5), labels(24, 4)))
+    with pytest.raises(MemoryError, match=r"the graph of one batch needs about .* GiB of .*give smaller"):
+        hessian(risk, memory=2000)
+
+
+def test_the_operator_stays_where_it_was_made():
+    risk = classifier()
+    before, H = to_dense(hessian(risk)), hessian(risk, memory=hessian(risk).product.plan.needed // 2)
+    assert H.product.plan.method == "streamed"
+    with torch.no_grad():
+        for p in risk.model.parameters():
+            p.mul_(2)
+    risk.model.eval()
+    close(to_dense(H), before, 1e-14)
+    assert (to_dense(hessian(risk)) - before).norm() > 0.1 * before.norm()
+
+
+def test_theta_is_an_argument_of_either_kind():
+    risk = classifier()
+    theta = risk.theta + 0.1
+    x = draw(risk.num_parameters, seed=9)
+    from_numpy = hessian(risk, theta.numpy()) @ x.numpy()
+    assert isinstance(from_numpy, np.ndarray)
+    close(from_numpy, hessian(risk, theta) @ x, 1e-14)
+    assert (hessian(risk) @ x - torch.as_tensor(from_numpy)).norm() > 1e-3 * x.norm()
+
+
+def test_scipy_takes_the_operators():
+    from scipy.sparse.linalg import eigsh
+
+    risk = classifier()
+    top = eigsh(hessian(risk), k=2, which="LA", return_eigenvectors=False)
+    close(np.sort(top), torch.linalg.eigvalsh(dense_hessian(risk))[-2:], 1e-9)
+
+
+# ----------------------------------------------------------------------------------- Fisher, drawn
+
+
+def draw_classes(outputs, rng):
+    p = outputs.softmax(1).numpy()
+    return torch.tensor([rng.choice(len(row), p=row / row.sum()) for row in p])
+
+
+def test_a_sampled_fisher_repeats_and_tends_to_the_exact_one():
+    risk = classifier(sizes=(5, 4), examples=12)
+    exact = to_dense(fisher(risk))
+    draws = [to_dense(fisher(risk, sample=draw_classes, rng=seed, verify=False)) for seed in range(60)]
+    close(draws[0], to_dense(fisher(risk, sample=draw_classes, rng=0)), 1e-14)
+    spread = torch.stack(draws).var(0).sum().sqrt()
+    assert (sum(draws) / 60 - exact).norm() < 3 * spread / 60**0.5
+    assert spread > 0.1 * exact.norm()
+
+
+def test_a_sampled_fisher_is_the_second_moment_at_its_draws():
+    risk = classifier()
+    seen = []
+
+    def recorded(outputs, rng):
+        seen.append(draw_classes(outputs, rng))
+        return seen[-1]
+
+    F_ = to_dense(fisher(risk, sample=recorded, rng=3))
+    g = example_gradients(risk, next(d for d in seen if len(d) == 24))
+    close(F_, g.T @ g / 24)
+
+
+def test_fisher_says_what_it_needs():
+    risk = classifier(loss=LOSSES["lambda"])
+    with pytest.raises(ValueError, match=r"loss is <lambda>, of no likelihood known here; give sample"):
+        fisher(risk)
+    with pytest.raises(ValueError, match="rng is not given; expected a seed"):
+        fisher(risk, sample=draw_classes)
+
+
+# ---------------------------------------------------------------------------------- preconditioned
+
+OPTIMIZERS = {
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
+    "sgd, decay": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, weight_decay=0.03),
+    "rmsprop": lambda ps: torch.optim.RMSprop(ps, lr=0.01, alpha=0.9, eps=1e-4, weight_decay=0.02),
+    "rmsprop, centred": lambda ps: torch.optim.RMSprop(ps, lr=0.01, centered=True),
+    "adam": lambda ps: torch.optim.Adam(ps, lr=0.01),
+    "adam, coupled": lambda ps: torch.optim.Adam(ps, lr=0.01, weight_decay=0.05),
+    "amsgrad": lambda ps: torch.optim.Adam(ps, lr=0.01, amsgrad=True),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.01, weight_decay=0.3),
+}
+
+
+def steps(risk, optimizer, count):
+    """Train; returns θ before the last step and the momentum buffer (or gradient) that made it."""
+    for _ in range(count):
+        before = risk.theta
+        optimizer.zero_grad()
+        risk.loss(risk.model(risk.data[0]), risk.data[1]).backward()
+        optimizer.step()
+    params = list(risk.selected.values())
+    key = "exp_avg" if "exp_avg" in optimizer.state[params[0]] else "momentum_buffer"
+    pushes = [optimizer.state[p].get(key) for p in params]
+    decay = optimizer.param_groups[0]["weight_decay"]
+    if pushes[0] is None:
+        pushes = [p.grad for p in params]
+        return before, torch.cat([p.reshape(-1) for p in pushes]) + decay * before
+    return before, torch.cat([p.reshape(-1) for p in pushes])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_preconditioned_reads_the_step_that_the_optimizer_took(name):
+    risk = classifier()
+    optimizer = OPTIMIZERS[name](risk.model.parameters())
+    before, push = steps(risk, optimizer, 4)
+    rate, decay = optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]
+    moved = risk.theta - before
+    if name == "adamw":
+        moved = moved + rate * decay * before
+    P = torch.ones_like(moved) if name.startswith("sgd") else -rate * push / moved
+    assert (P > 0).all()
+    H = to_dense(hessian(risk))
+    n = torch.eye(len(P))
+    expected = (H + (0 if name == "adamw" else decay) * n) / (P[:, None] * P).sqrt()
+    expected = expected + (decay * n if name == "adamw" else 0)
+    close(to_dense(preconditioned(hessian(risk), optimizer)), expected, 1e-8)
+    loss_only = to_dense(preconditioned(hessian(risk), optimizer, weight_decay=False))
+    close(loss_only, H / (P[:, None] * P).sqrt(), 1e-8)
+
+
+def test_decoupled_decay_makes_the_update_matrix_that_claim_7_5_says():
+    """One AdamW step with frozen P and β₁ = 0, differentiated by hand: θ ← (1 − ηλ) θ − η P⁻¹ ∇L."""
+    risk = classifier()
+    optimizer = torch.optim.AdamW(risk.model.parameters(), lr=0.01, weight_decay=0.3, betas=(0.0, 0.99))
+    steps(risk, optimizer, 3)
+    A = to_dense(preconditioned(hessian(risk), optimizer))
+    plain = to_dense(preconditioned(hessian(risk), optimizer, weight_decay=False))
+    close(torch.linalg.eigvalsh(A) - torch.linalg.eigvalsh(plain), torch.full((len(A),), 0.3), 1e-10)
+
+
+def test_several_groups_carry_their_rates_and_decays_whatever_their_order():
+    risk = classifier(sizes=(3, 4, 2))
+    first, second = risk.model[0], risk.model[2]
+    groups = [
+        {"params": second.parameters(), "lr": 0.1, "weight_decay": 0.5},
+        {"params": first.parameters(), "lr": 0.3, "weight_decay": 0.0},
+    ]
+    A = to_dense(preconditioned(hessian(risk), torch.optim.SGD(groups)))
+    inverse = torch.cat([torch.full((16,), 3.0), torch.ones(10)])
+    decay = torch.cat([torch.zeros(16), torch.full((10,), 0.5)])
+    expected = inverse.sqrt()[:, None] * (to_dense(hessian(risk)) + decay.diag()) * inverse.sqrt()
+    close(A, expected, 1e-14)
+
+
+def test_preconditioned_says_what_it_needs():
+    risk = classifier()
+    H = hessian(risk)
+    params = list(risk.model.parameters())
+    with pytest.raises(ValueError, match=r"does not hold '4\.bias'; expected all parameters of θ"):
+        preconditioned(H, torch.optim.SGD(params[:-1]))
+    with pytest.raises(ValueError, match=r"the optimizer is Adagrad, maximize=False; expected SGD, RMSprop"):
+        preconditioned(H, torch.optim.Adagrad(params))
+    with pytest.raises(ValueError, match=r"the optimizer is SGD, maximize=True"):
+        preconditioned(H, torch.optim.SGD(params, maximize=True))
+    with pytest.raises(ValueError, match=r"Adam has no state for '0\.weight' yet; take one step first"):
+        preconditioned(H, torch.optim.Adam(params))
+    wrapped, num_matvecs = counted(H)
+    with pytest.raises(ValueError, match="H does not say which parameters it is of; give risk="):
+        preconditioned(wrapped, torch.optim.SGD(params))
+    x = draw(risk.num_parameters)
+    close(preconditioned(wrapped, torch.optim.SGD(params), risk=risk) @ x, H @ x, 1e-14)
+    assert num_matvecs() == 1
+
+
+def test_preconditioned_stays_where_it_was_made():
+    risk = classifier()
+    optimizer = torch.optim.Adam(risk.model.parameters())
+    steps(risk, optimizer, 2)
+    A = preconditioned(hessian(risk), optimizer)
+    before = to_dense(A)
+    steps(risk, optimizer, 2)
+    close(to_dense(A), before, 1e-14)
+
+
+# ----------------------------------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "ggn", "fisher", "empirical_fisher"])
+def test_blocks_are_the_diagonal_blocks(matrix):
+    risk = classifier()
+    whole = to_dense({"hessian": hessian, "ggn": ggn, "fisher": fisher}.get(matrix, empirical_fisher)(risk))
+    parts = blocks(risk, matrix=matrix)
+    assert list(parts.slices) == ["0", "2", "4"]
+    dense = parts.map(to_dense)
+    expected = torch.zeros_like(whole)
+    for name, where in parts.slices.items():
+        close(dense[name], whole[where, where])
+        expected[where, where] = whole[where, where]
+    close(to_dense(parts.operator), expected)
+    single = blocks(risk, matrix=matrix, by=lambda name: name)
+    assert list(single.slices) == list(risk.selected)
+
+
+def test_all_blocks_share_each_pass_over_the_data():
+    class Passes(list):
+        """A list of batches that counts how often it is read to its end."""
+
+        ends = 0
+
+        def __iter__(self):
+            yield from super().__iter__()
+            self.ends += 1
+
+    risk = classifier()
+    data = Passes(split(risk.data, [8, 16]))
+    parts = blocks(EmpiricalRisk(risk.model, risk.loss, data), memory=5_000)
+    assert parts.operator.product.plan.method == "streamed"
+    data.ends = 0
+    parts.map(lambda A: [A @ draw(A.shape[0]) for _ in range(5 if A.shape[0] > 40 else 3)])
+    assert data.ends == 5
+
+
+def test_blocks_pass_on_errors_and_interrupts():
+    risk = classifier()
+    parts = blocks(risk)
+
+    def fails(A):
+        A @ draw(A.shape[0])
+        raise ArithmeticError("in an algorithm")
+
+    with pytest.raises(ArithmeticError, match="in an algorithm"):
+        parts.map(fails)
+
+    calls = itertools.count()
+    product = parts.operator.product
+
+    def interrupted(X):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return product(X)
+
+    object.__setattr__(parts.operator, "product", interrupted)
+
+    def patient(A):
+        answered = 0
+        try:
+            while answered < 10:
+                A @ draw(A.shape[0])
+                answered += 1
+        except KeyboardInterrupt:
+            return answered
+        return -1
+
+    assert parts.map(patient) == {"0": 2, "2": 2, "4": 2}
+
+
+def test_blocks_say_what_is_wrong():
+    risk = classifier()
+    with pytest.raises(ValueError, match="matrix is 'fish'; expected one of hessian, ggn, fisher, empirical"):
+        blocks(risk, matrix="fish")
+    with pytest.raises(ValueError, match="the parameters of block 'weight' are not neighbours in θ"):
+        blocks(risk, by=lambda name: name.rpartition(".")[2])
+
+
+# ----------------------------------------------------------------------------------------- errors
+
+
+class OneWay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * x.cos()
+
+
+class Detached(OneWay):
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * x.detach().cos()
+
+
+class Through(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.function = nn.Linear(5, 4), function
+
+    def forward(self, x):
+        return self.function(self.linear(x))
+
+
+def risk_through(function, **options):
+    return EmpiricalRisk(Through(function), nn.CrossEntropyLoss(), (draw(12, 5), labels(12, 4)), **options)
+
+
+def test_a_function_without_second_derivative_is_a_sentence():
+    for verify in (True, False):
+        with pytest.raises(ValueError, match="has no second derivative; write it with torch functions"):
+            hessian(risk_through(OneWay.apply), verify=verify) @ draw(24)
+
+
+def test_a_wrong_second_derivative_is_noticed():
+    with pytest.raises(ValueError, match=r"H v and a difference of gradients differ by .*verify=False"):
+        hessian(risk_through(Detached.apply))
+    hessian(risk_through(Detached.apply), verify=False)
+
+
+class Skewed(torch.autograd.Function):
+    """The identity, whose backward depends on its input in a way that no function has."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad + 0.5 * (x.roll(1, -1) - x.roll(1, -1).detach())
+
+
+def test_a_matrix_that_is_not_symmetric_is_noticed():
+    with pytest.raises(ValueError, match="uᵀA v and vᵀA u differ by"):
+        hessian(risk_through(Skewed.apply))
+
+
+def test_a_random_forward_is_noticed():
+    risk = risk_through(lambda x: x * (1 + 0.1 * torch.randn(())))
+    for matrix in MATRICES:
+        with pytest.raises(ValueError, match=r"two evaluations of the same gradient differ by .*seed them"):
+            matrix(risk)
+
+
+def test_a_loss_that_is_not_finite_is_a_sentence():
+    x = draw(12, 5)
+    x[3, 2] = float("nan")
+    risk = EmpiricalRisk(mlp((5, 4), rng=0), nn.CrossEntropyLoss(), (x, labels(12, 4)))
+    for options in ({}, {"verify": False}):
+        with pytest.raises(ValueError, match=r"the loss is nan on a batch of weight .*look at the inputs"):
+            hessian(risk, **options)
+    late = EmpiricalRisk(risk.model, risk.loss, [(draw(12, 5), labels(12, 4)), risk.data])
+    with pytest.raises(ValueError, match="the loss is nan on a batch of weight 12"):
+        hessian(late)
+    assert np.isnan(risk.value())
+
+
+def test_a_sum_is_noticed_whatever_it_is_called():
+    risk = classifier(loss=lambda z, y: F.cross_entropy(z, y, reduction="sum"))
+    with pytest.raises(ValueError, match="it is a sum; expected a mean"):
+        hessian(risk)
+
+
+def test_a_penalty_has_no_place_in_output_space():
+    model = mlp((5, 4), rng=0)
+
+    def penalized(outputs, targets):
+        return F.cross_entropy(outputs, targets) + (model[0].weight ** 2).sum()
+
+    risk = EmpiricalRisk(model, penalized, (draw(12, 5), labels(12, 4)))
+    for matrix in (ggn, empirical_fisher):
+        with pytest.raises(ValueError, match="the loss uses parameters past the outputs"):
+            matrix(risk)
+
+
+def test_outputs_that_are_no_tensor_are_a_sentence():
+    risk = EmpiricalRisk(
+        mlp((5, 4), rng=0),
+        lambda outputs, targets: F.cross_entropy(outputs["z"], targets),
+        (draw(12, 5), labels(12, 4)),
+        forward=lambda model, batch: ({"z": model(batch[0])}, batch[1]),
+        weight=lambda batch: len(batch[0]),
+    )
+    close(to_dense(hessian(risk)), to_dense(hessian(classifier(sizes=(5, 4), examples=12))))
+    with pytest.raises(TypeError, match="the outputs are a dict; this matrix needs one tensor"):
+        ggn(risk)
+
+
+def test_single_precision_is_as_good_as_single_precision_can_be():
+    risk = classifier("relu")
+    double = to_dense(hessian(risk))
+    x, y = risk.data
+    single = EmpiricalRisk(risk.model.float(), risk.loss, (x.float(), y))
+    found = hessian(single)
+    assert found.dtype == np.float32
+    close(to_dense(found).double(), double, 1e-5)
