@@ -58,6 +58,10 @@ def export(folder: Path, *, root: Path = ROOT, seed: int | None = None, fresh: b
         raise Refused(
             f"there is no exercise set in {root / 'solutions'}; build them with python3 lab.py build"
         )
+    try:
+        table = rubric(root, numbers)
+    except ValueError as problem:
+        raise Refused(f"nothing was written: {problem}") from problem
     rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
     stems, written = [], []
     for number in numbers:
@@ -70,7 +74,7 @@ def export(folder: Path, *, root: Path = ROOT, seed: int | None = None, fresh: b
             written.append(path.stem)
     _write(folder / "nbgrader_config.py", f"{MARK}\n{CONFIG.replace('STUB', repr(STUB))}")
     _write(folder / "README.md", READ_ME.format(stems=", ".join(f"`{stem}`" for stem in stems)))
-    _write(folder / "rubric.md", rubric(root, numbers))
+    _write(folder / "rubric.md", table)
     return written
 
 

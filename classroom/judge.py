@@ -260,10 +260,14 @@ def main() -> None:
     desk = Desk(root, limits, closed_to_answers(root, [Path(path) for path in first["handed_in"]]))
     sys.path.append(str(root))
     protect(max(2 * limits.memory, 4 * 2**30))
-    for request in requests():
-        result = grade(desk, Path(request["path"]), request["set"])
-        print(json.dumps(result), file=out, flush=True)
-    desk.close()
+    try:
+        for request in requests():
+            result = grade(desk, Path(request["path"]), request["set"])
+            print(json.dumps(result), file=out, flush=True)
+    except BrokenPipeError:  # the front was stopped
+        os._exit(1)
+    finally:
+        desk.close()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The matrices of a risk against closed forms without autograd, dense references, and the laws they obey."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from hesslab import objectives
+from hesslab.checks.laws.curvature import fisher_products, ggn_products, hessian_products, kfac_products
+from hesslab.checks.laws.feedback import check
 from hesslab.curvature import (
     blocks,
     empirical_fisher,
@@ -696,3 +699,185 @@ def test_single_precision_is_as_good_as_single_precision_can_be():
     found = hessian(single)
     assert found.dtype == np.float32
     close(to_dense(found).double(), double, 1e-5)
+
+
+# ----------------------------------------------------------------------------------------- checks
+
+
+@check
+def check_hvp(hvp, rng):
+    yield from hessian_products(hvp, rng)
+
+
+@check
+def check_ggn(product, rng):
+    yield from ggn_products(product, rng)
+
+
+@check
+def check_fisher(product, rng):
+    yield from fisher_products(product, rng)
+
+
+@check
+def check_kfac(kfac, rng):
+    yield from kfac_products(kfac, rng)
+
+
+def slopes(model, loss, batch, **options):
+    params = list(model.parameters())
+    return torch.cat(
+        [g.reshape(-1) for g in torch.autograd.grad(loss(model(batch[0]), batch[1]), params, **options)]
+    )
+
+
+def one_product(model, loss, batch, v):
+    g = slopes(model, loss, batch, create_graph=True)
+    return torch.cat([h.reshape(-1) for h in torch.autograd.grad(g @ v, list(model.parameters()))])
+
+
+def right_hvp(model, loss, batches, v):
+    sizes = [len(x) for x, _ in batches]
+    return sum(n * one_product(model, loss, b, v) for n, b in zip(sizes, batches, strict=True)) / sum(sizes)
+
+
+def without_graph(model, loss, batches, v):
+    g = slopes(model, loss, batches[0])
+    return torch.autograd.grad(g @ v, list(model.parameters()))
+
+
+def detached(model, loss, batches, v):
+    params = list(model.parameters())
+    g = slopes(model, loss, batches[0], create_graph=True).detach().requires_grad_()
+    h = torch.autograd.grad(g @ v, params, allow_unused=True, materialize_grads=True)
+    return torch.cat([part.reshape(-1) for part in h])
+
+
+def graph_used_twice(model, loss, batches, v):
+    value = loss(model(batches[0][0]), batches[0][1])
+    params = list(model.parameters())
+    torch.autograd.grad(value, params)
+    g = torch.autograd.grad(value, params, create_graph=True)
+    return torch.autograd.grad(sum((a * b).sum() for a, b in zip(g, v, strict=False)), params)
+
+
+def summed(model, loss, batches, v):
+    return sum(len(b[0]) * one_product(model, loss, b, v) for b in batches)
+
+
+def unweighted(model, loss, batches, v):
+    return sum(one_product(model, loss, b, v) for b in batches) / len(batches)
+
+
+def summed_batches(model, loss, batches, v):
+    return sum(one_product(model, loss, b, v) for b in batches)
+
+
+def last_batch(model, loss, batches, v):
+    return one_product(model, loss, batches[-1], v)
+
+
+def first_batch(model, loss, batches, v):
+    return one_product(model, loss, batches[0], v)
+
+
+def left_in_train_mode(model, loss, batches, v):
+    model.train()
+    return right_hvp(model, loss, batches, v)
+
+
+def back_from_train_mode(model, loss, batches, v):
+    model.train()
+    product = right_hvp(model, loss, batches, v)
+    model.eval()
+    return product
+
+
+def train_mode_of_a_copy(model, loss, batches, v):
+    return right_hvp(copy.deepcopy(model).train(), loss, batches, v)
+
+
+def backward(model, loss, batches, v):
+    for x, y in batches:
+        loss(model(x), y).backward()
+    return right_hvp(model, loss, batches, v)
+
+
+def moved(model, loss, batches, v):
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-3)
+    return right_hvp(model, loss, batches, v)
+
+
+def by_hesslab(matrix):
+    return lambda model, loss, batches, v: matrix(EmpiricalRisk(model, loss, batches)) @ v
+
+
+WRONG_HVPS = {
+    without_graph: "create-graph",
+    detached: "zeros",
+    graph_used_twice: "retain-graph",
+    summed: "sum-for-mean",
+    unweighted: "unweighted-batches",
+    summed_batches: "sum-of-batches",
+    last_batch: "last-batch",
+    first_batch: "first-batch",
+    left_in_train_mode: "mode-changed",
+    back_from_train_mode: "buffers-changed",
+    train_mode_of_a_copy: "train-mode",
+    backward: "grad-changed",
+    moved: "parameters-changed",
+    by_hesslab(ggn): "ggn",
+    (lambda *arguments: -right_hvp(*arguments)): "sign",
+    (lambda *arguments: None): "returns-nothing",
+    (lambda *arguments: right_hvp(*arguments)[1:]): "shape",
+    (lambda model, loss, batches, v: 1 / 0): "raises",
+}
+
+
+def test_checks_pass_what_is_right():
+    for rng in range(3):
+        assert check_hvp(right_hvp, rng=rng).passed
+        assert check_kfac(lambda a, g, V: (g.T @ g) @ V @ (a.T @ a) / len(a) ** 2, rng=rng).passed
+    for judge, matrix in ((check_hvp, hessian), (check_ggn, ggn), (check_fisher, fisher)):
+        assert judge(by_hesslab(matrix)).passed
+
+
+@pytest.mark.parametrize("hvp", WRONG_HVPS, ids=WRONG_HVPS.values())
+def test_checks_recognize_the_usual_mistakes(hvp):
+    feedback = check_hvp(hvp)
+    assert not feedback.passed
+    assert feedback.diagnosis == WRONG_HVPS[hvp]
+
+
+def test_checks_tell_the_matrices_apart():
+    def jacobians(model, loss, batches, v):
+        risk = EmpiricalRisk(model, nn.MSELoss(), [(x, model(x).detach()) for x, _ in batches])
+        return ggn(risk) @ v * model(batches[0][0]).shape[1] / 2
+
+    assert check_ggn(by_hesslab(hessian)).diagnosis == "hessian"
+    assert check_ggn(by_hesslab(empirical_fisher)).diagnosis == "empirical-fisher"
+    assert check_ggn(jacobians).diagnosis == "no-loss-curvature"
+    assert check_ggn(lambda *arguments: 3 * by_hesslab(ggn)(*arguments)).diagnosis == "value"
+    assert check_fisher(by_hesslab(empirical_fisher)).diagnosis == "empirical-fisher"
+    assert check_fisher(by_hesslab(hessian)).diagnosis == "hessian"
+
+    def all_classes_alike(model, loss, batches, v):
+        (x, _), *_ = batches
+        rounds = [EmpiricalRisk(model, loss, (x, torch.full((len(x),), c))) for c in range(3)]
+        return sum(empirical_fisher(risk) @ v for risk in rounds) / 3
+
+    assert check_fisher(all_classes_alike).diagnosis == "uniform-classes"
+
+
+def test_checks_recognize_mistakes_in_factors():
+    wrong = {
+        "swapped": lambda a, g, V: (a.T @ a) @ V @ (g.T @ g) / 81,
+        "sum-for-mean": lambda a, g, V: (g.T @ g) @ V @ (a.T @ a),
+        "one-sum": lambda a, g, V: (g.T @ g) @ V @ (a.T @ a) / 9,
+        "outer-of-means": lambda a, g, V: g.mean(0)[:, None] * (g.mean(0) @ V @ a.mean(0)) * a.mean(0),
+        "not-factored": lambda a, g, V: g.T @ (((g @ V) * a).sum(1)[:, None] * a) / 9,
+        "transposed": lambda a, g, V: ((g.T @ g) @ V @ (a.T @ a) / 81).T,
+    }
+    for diagnosis, kfac in wrong.items():
+        assert check_kfac(kfac).diagnosis == diagnosis

@@ -1,4 +1,4 @@
-"""Traces, diagonals and norms: laws on nasty spectra, closed forms, calibrated intervals, every error message."""
+"""Traces, diagonals and norms: nasty spectra, closed forms, calibrated intervals, every error message."""
 
 import numpy as np
 import pytest
@@ -237,7 +237,7 @@ def test_diagonal_intervals_cover_entry_by_entry():
 
 @pytest.mark.parametrize("name", TRACES)
 def test_stopping_early_keeps_the_coverage(name):
-    rtol = 0.5 if name == "hutchinson" else 0.15
+    rtol = 0.3 if name == "hutchinson" else 0.15
     found, runs = covered(name, CALIBRATED["network"] + 0.05, 80, rtol=rtol)
     assert found >= 0.93
     assert len({run.num_matvecs for run in runs}) > 1

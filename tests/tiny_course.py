@@ -43,7 +43,7 @@ import sys
 from hesslab.room import two
 
 print(f"{two() + two():.1f}")
-print("and")
+print("and", flush=True)
 print(sys.stdin is None)
 
 # %% [markdown]
@@ -57,6 +57,12 @@ import matplotlib.pyplot as plt
 
 plt.plot([1, 2])
 plt.show()
+
+# %% [markdown]
+# The same words.
+
+# %% [markdown]
+# The same words.
 """
 
 EXERCISE = '''# %% [markdown]
