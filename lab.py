@@ -60,6 +60,7 @@ def setup(extra):
     print(f"Installing into {ENV}. The first time this takes a few minutes.", flush=True)
     install_torch()
     pip("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
+    ask_no_questions()
     MARK.write_text(json.dumps({"home": home(), "inputs": inputs(), "extras": extras}), encoding="utf8")
 
 
@@ -104,6 +105,15 @@ def make_environment():
         raise Problem(
             f"Python could not make {ENV} ({error}). On Debian and Ubuntu: apt install python3-venv."
         ) from error
+
+
+def ask_no_questions():
+    """JupyterLab opens without asking about news and updates, for which it would need the network."""
+    settings = ENV / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    overrides = {"@jupyterlab/apputils-extension:notification": quiet}
+    (settings / "overrides.json").write_text(json.dumps(overrides), encoding="utf8")
 
 
 def install_torch():

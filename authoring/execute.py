@@ -43,7 +43,7 @@ def execute(notebook: NotebookNode, path: Path, root: Path, progress: Callable[[
                 client.execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 raise ExecutionError(_told(path, index, cell.source, error)) from error
-    _canonical(notebook)
+    canonical(notebook)
 
 
 def _native_kernel_manager():
@@ -76,7 +76,7 @@ def _told(path: Path, index: int, source: str, error: Exception) -> str:
     return f"{path.parent.name}/{path.name}, cell {index + 1} failed:\n{indented}\n{reason}"
 
 
-def _canonical(notebook: NotebookNode) -> None:
+def canonical(notebook: NotebookNode) -> None:
     """Leave only what is the same in the next run: no times, and no state of widgets."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:

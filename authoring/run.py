@@ -5,6 +5,8 @@
 Nothing is written. A lesson that fails is named with its cell; the others still run.
 """
 
+import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from tqdm import tqdm
 
 from authoring.execute import ExecutionError, execute
 from authoring.manifest import Lesson, Manifest, read
+
+LETTERS = {"theta": "θ", "lambda": "λ", "eta": "η", "kappa": "κ", "nabla": "∇", "approx": "≈"}
 
 
 def run(root: Path, selected: tuple[str, ...]) -> int:
@@ -51,21 +55,34 @@ def scoreboard(manifest: Manifest, lessons: list[Lesson], measured: dict[str, di
     examined = [claim for lesson in lessons for claim in manifest.claims_of(lesson.id)]
     if not examined:
         return
-    yield f"{'claim':6} {'lesson':6} {'verdict on the note':22} {'card':8} {'measured':28} the note's words"
+    yield f"{'claim':6} {'lesson':6} {'verdict on the note':22} {'card':8} {'measured':22} the note's words"
     for claim in examined:
         card = measured.get(claim.id)
         held, evidence = ("holds", _evidence(card)) if card else ("FAILED", "")
-        words = " ".join(claim.words.split())
-        words = words if len(words) <= 60 else words[:59] + "…"
-        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {evidence:28} {words}"
+        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {evidence:22} {_plain(claim.words)}"
 
 
 def _evidence(card: dict) -> str:
     value, error = card["value"], card["error"]
-    shown = (
-        "as stated" if value is None else str(value).strip("[]").replace("True", "yes").replace("False", "no")
-    )
+    row = value if isinstance(value, list) else [value]
+    shown = ", ".join("as stated" if v is None else _number(v, error) for v in row)
     return shown if error is None else f"{shown} ± {error:g}"
+
+
+def _number(value: float | bool, error: float | None) -> str:
+    """A number to the digits that its error resolves; a card has rounded it already."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    decimals = min(4, max(0, -math.floor(math.log10(error)))) if error else 0
+    return f"{value:.{decimals}f}" if error and value and abs(value) < 1e6 else f"{value:g}"
+
+
+def _plain(words: str) -> str:
+    """The note's words without Markdown and LaTeX, cut to a line."""
+    words = re.sub(r"[*${}]|\\left|\\right", "", " ".join(words.split()))
+    for name, letter in LETTERS.items():
+        words = words.replace(f"\\{name}", letter)
+    return words if len(words) <= 60 else words[:59] + "…"
 
 
 def _executed(lesson: Lesson, root: Path, bar: tqdm) -> NotebookNode:

@@ -70,13 +70,13 @@ def claim(
     written wrongly.
 
     >>> claim("2.3", 0.011234, expected=0.0112, tolerance=0.0002)
-    claim 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002
+    card 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002
     >>> claim("4.1", 3e-16, expected=0, tolerance=1e-12)
-    claim 4.1 holds: measured 0 to within 1e-12, expected 0
+    card 4.1 holds: measured 0 to within 1e-12, expected 0
     >>> claim("4.2", [12.5, 0.25], holds=lambda m: m[0] > m[1])
-    claim 4.2 holds: measured (12.5, 0.250)
+    card 4.2 holds: measured (12.5, 0.250)
     >>> claim("7.1", 1.98, expected=2.0, tolerance=0.3, varies=True)
-    claim 7.1 holds: measured within 0.3 of 2.0
+    card 7.1 holds: measured within 0.3 of 2.0
     """
     values = _numbers("measured", measured)
     if (holds is None) == (expected is None) or (expected is None) != (tolerance is None):
@@ -84,14 +84,14 @@ def claim(
             f"claim {id} needs expected and tolerance together, or holds alone; give one of the two"
         )
     if not all(map(math.isfinite, _row(values))):
-        raise AssertionError(f"claim {id} does not hold: measured {_raw(values)}, expected finite numbers")
+        raise AssertionError(f"card {id} does not hold: measured {_raw(values)}, expected finite numbers")
     if holds is not None:
         evidence = _by_condition(id, measured, values, holds, varies)
     else:
         goal, margin = _numbers("expected", expected), _numbers("tolerance", tolerance)
         evidence = _by_tolerance(id, values, goal, margin, varies)
     card = {"id": id, "value": evidence.value, "error": evidence.error, "verdict": "holds"}
-    _publish(f"claim {id} holds: {evidence.line}", {"hesslab": {"claim": card}})
+    _publish(f"card {id} holds: {evidence.line}", {"hesslab": {"claim": card}})
 
 
 def predict(id: str, question: str, choices: Sequence[str] | None = None, answer: Any = None) -> None:
@@ -168,7 +168,7 @@ def _by_tolerance(id: str, values: Any, expected: Any, tolerance: Any, varies: b
     off = max(abs(m - e) for m, e in zip(_row(values), goals, strict=True))
     if not off <= tolerance:
         raise AssertionError(
-            f"claim {id} does not hold: measured {_raw(values)}, expected {_raw(expected)} ± {tolerance:.3g}"
+            f"card {id} does not hold: measured {_raw(values)}, expected {_raw(expected)} ± {tolerance:.3g}"
             f"; it is off by {off:.3g}"
         )
     size, within = max(map(abs, goals)), two_digits(tolerance)
@@ -192,7 +192,7 @@ def _by_condition(
             f"claim {id}: holds returned {truth!r}; expected True or False, computed from measured"
         )
     if not truth:
-        raise AssertionError(f"claim {id} does not hold: measured {_raw(values)} fails the card's condition")
+        raise AssertionError(f"card {id} does not hold: measured {_raw(values)} fails the card's condition")
     if varies:
         return _Evidence("measured as stated", None, None)
     shown = _text(values, lambda x: to_digits(x, max(map(abs, _row(values)))))

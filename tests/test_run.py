@@ -16,7 +16,7 @@ LESSON = """
 from IPython.display import display
 
 card = {"id": "1.1", "value": 4.0, "error": 0.05, "verdict": "holds"}
-display({"text/plain": "claim 1.1 holds"}, raw=True, metadata={"hesslab": {"claim": card}})
+display({"text/plain": "card 1.1 holds"}, raw=True, metadata={"hesslab": {"claim": card}})
 """
 
 

@@ -10,7 +10,7 @@
 # %% [markdown]
 # ## Check your machine
 #
-# The first cell of every lesson sets up its arithmetic: 64-bit numbers, one thread, and nothing left to chance.
+# The first cell of every lesson sets up its arithmetic: 64-bit numbers, one thread, deterministic algorithms.
 
 # %%
 import numpy as np
@@ -21,8 +21,8 @@ from hesslab.course import claim, predict, start, ticket
 start()
 
 # %% [markdown]
-# Now one word a check. The first computes an eigenvalue that is known: the matrix with 2 on its diagonal and 1 beside it
-# has the eigenvalues 3 and 1. It does so the way the whole course does, from the second derivatives of a function.
+# Each check below prints one word. The first lets PyTorch compute the second derivatives of $x^2 + xy + y^2$. They
+# form the matrix with 2 on its diagonal and 1 beside it, whose eigenvalues are 3 and 1.
 
 # %%
 quadratic = lambda x: x[0] ** 2 + x[0] * x[1] + x[1] ** 2
@@ -114,8 +114,8 @@ except AssertionError as error:
 #
 # ### An exercise and its check
 #
-# Exercises stand in the folder `exercises`, one notebook a lesson. You write the body of a function; the cell below it
-# checks what you wrote. An untouched exercise says so and stops nothing.
+# Exercises stand in the folder `exercises`, one notebook a lesson. You write the body of a function, and a check says
+# what it thinks of it. An untouched exercise says so and stops nothing.
 
 # %%
 from hesslab.checks.lesson_00 import TICKET, check_mean_eigenvalue

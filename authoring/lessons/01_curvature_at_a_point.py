@@ -359,7 +359,7 @@ show(figure, "Two halves of the digits agree on eigenvectors 1 to 10 but for 5 a
 # %% [markdown]
 # The noise is 0.32. The first four, whose gaps are wider, survive the change of data. Ranks 5 and 6 do not: their eigenvalues, 1.21 and
 # 1.16, are much closer than the noise. They turn within their plane, and the plane survives. Where a gap is below the
-# noise, claim 1.3 promises nothing: ranks 7 to 10 hold without its promise, and from rank 11 on hardly any does. Those
+# noise, claim 1.3 promises nothing: ranks 7 to 10 hold without its promise, and from rank 11 on few do. Those
 # eigenvectors belong to the sample, not to the task. Trust a single vector where the gap is wide, and a subspace where a
 # cluster stands apart.
 #

@@ -1,8 +1,10 @@
 """What a check answers: which law, on which case, by how much, the likely mistake, and where to reread."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +14,15 @@ from numpy.typing import NDArray
 #: as a finite difference below SLOPE; all three are relative to the size of the right answer.
 EXACT, SINGLE, SLOPE = 1e-9, 1e-4, 1e-2
 
+_HOUSE = str(Path(__file__).resolve().parents[2])
+
 
 @dataclass(frozen=True)
 class Violation:
     """A law that an implementation breaks.
 
-    `diagnosis` is a short identifier, one for each likely mistake; `law` and `case` say what was tried, `found`
-    by how much it failed, `advice` names the likely mistake and the section to reread.
+    `diagnosis` is a short identifier, one for each likely mistake; `law` and `case` say what was tried,
+    `found` by how much it failed, `advice` names the likely mistake and the section to reread.
     """
 
     diagnosis: str
@@ -52,7 +56,7 @@ class Check(Protocol):
 def check(
     laws: Callable[[Callable[..., Any], np.random.Generator], Iterator[Violation | None]],
 ) -> Check:
-    """Make a check of a generator that yields, law by law, a `Violation` or None; the first violation decides.
+    """Make a check of a generator that yields, law by law, a `Violation` or None; the first one decides.
 
     The check prints its outcome and never raises, whatever the judged function does: an exception in it is
     feedback, and NotImplementedError means "not attempted".
@@ -81,9 +85,10 @@ def _judge(name: str, laws: Any, your_function: Any, rng: int | np.random.Genera
         violations = laws(your_function, np.random.default_rng(rng))
         violation = next((v for v in violations if v is not None), None)
     except NotImplementedError:
-        return Feedback(name, False, False, "not-attempted", f"{name}: not attempted.")
+        text = f"{name}: not attempted. (Begun? Then a line `raise NotImplementedError` is still in it.)"
+        return Feedback(name, False, False, "not-attempted", text)
     except (Exception, SystemExit) as error:
-        text = f"{name}: not yet. It raised {type(error).__name__}: {str(error)[:300]}"
+        text = f"{name}: not yet. It raised {type(error).__name__}: {str(error)[:300]}{_line_of(error)}"
         return Feedback(name, False, True, "raises", text)
     if violation is None:
         return Feedback(name, True, True, "", f"{name}: passed.")
@@ -96,6 +101,8 @@ def _judge(name: str, laws: Any, your_function: Any, rng: int | np.random.Genera
 
 def numbers(answer: Any) -> NDArray[np.float64]:
     """`answer` as a float64 array, whether number, list, NumPy array or torch tensor on any device."""
+    if isinstance(answer, list | tuple):
+        return np.array([numbers(entry) for entry in answer], dtype=np.float64)
     if hasattr(answer, "detach"):
         answer = answer.detach().cpu().numpy()
     return np.asarray(answer, dtype=np.float64)
@@ -114,15 +121,15 @@ def differs(
 ) -> Violation | None:
     """A violation unless `found` equals `expected` to `tolerance`, relative to the largest number expected.
 
-    `mistakes` maps a diagnosis to (the value that the mistake would give, advice): where `found` equals one of
-    them, that diagnosis is given. A wrong shape and a number that is not finite are diagnoses of their own.
+    `mistakes` maps a diagnosis to (the value that the mistake would give, advice): where `found` equals one
+    of them, that diagnosis is given. A wrong shape and a number that is not finite are diagnoses of their own.
     """
     if found is None:
         return Violation("returns-nothing", law, case, "None", "The function has no `return`.")
     found, expected = numbers(found), numbers(expected)
     if found.shape != expected.shape:
-        size = f"shape {found.shape}, expected {expected.shape}"
-        return Violation("shape", law, case, size, f"Return an array of shape {expected.shape}. {advice}")
+        wanted = f"an array of shape {expected.shape}" if expected.shape else "a number"
+        return Violation("shape", law, case, f"shape {found.shape}", f"Return {wanted}. {advice}")
     if not np.all(np.isfinite(found)):
         return Violation("not-finite", law, case, "NaN or infinity", f"Look for a division by zero. {advice}")
     scale = max(float(np.max(np.abs(expected), initial=0.0)), np.finfo(float).tiny)
@@ -139,4 +146,14 @@ def differs(
 def _by_how_much(found: NDArray[np.float64], expected: NDArray[np.float64], error: float) -> str:
     if found.ndim == 0:
         return f"{float(found):.4g}, expected {float(expected):.4g}"
-    return f"a relative error of {error:.1e}"
+    worst = np.unravel_index(np.argmax(np.abs(found - expected)), found.shape)
+    where = ", ".join(str(i) for i in worst)
+    entries = f"entry [{where}] is {found[worst]:.4g}, not {expected[worst]:.4g}"
+    return f"a relative error of {error:.1e}; {entries}"
+
+
+def _line_of(error: BaseException) -> str:
+    """The line of the judged function that raised, where Python still knows it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(_HOUSE)]
+    return f"\n  line:  {own[-1].line}" if own and own[-1].line else ""

@@ -1,0 +1,562 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+from functools import partial
+
+import numpy as np
+from numpy.linalg import cond, eigh, eigvalsh, norm
+from scipy.sparse.linalg import cg
+from scipy.special import expit
+
+from hesslab import objectives
+from hesslab.checks.lesson_02 import TICKET
+from hesslab.course import claim, predict, start, ticket
+from hesslab.data import digits
+from hesslab.dynamics import gd, newton, run, stability_threshold
+from hesslab.matrices import hilbert, with_spectrum
+from hesslab.plots import contours, panels, path, show, slider, watched
+
+start()
+
+# %% [markdown]
+# ## 1. One direction at a time
+#
+# Gradient descent repeats one line, $\theta_{t+1} = \theta_t - \eta\,\nabla L(\theta_t)$, with a fixed step size η. On a quadratic
+# $L(\theta) = \tfrac12 (\theta - \theta^\ast)^\top H (\theta - \theta^\ast)$ the gradient is $H(\theta - \theta^\ast)$. Subtract
+# $\theta^\ast$ on both sides: the error $e_t = \theta_t - \theta^\ast$ obeys $e_{t+1} = (I - \eta H)\, e_t$.
+#
+# Now use Lesson 01. $H$ has an orthonormal basis of eigenvectors $v_i$. Write $e_t = \sum_i c_i(t)\, v_i$. The matrix
+# $I - \eta H$ has the same eigenvectors, so the components do not mix:
+#
+# $$c_i(t) = (1 - \eta\lambda_i)^t\, c_i(0), \qquad L(\theta_t) = \tfrac12 \sum_i \lambda_i\, c_i(0)^2\, (1 - \eta\lambda_i)^{2t}.$$
+#
+# This is the whole theory of the lesson: each direction has one factor, and takes its powers. A direction with its factor is called a **mode**.
+# First, check the formula against a run. The Hessian has the eigenvalues 10, 4, 1 and 0.1, in a random basis.
+
+# %%
+f = objectives.quadratic(with_spectrum([10.0, 4.0, 1.0, 0.1], rng=1), b=[1.0, 2.0, 3.0, 4.0])
+values, V = eigh(f.hessian(f.minimizer))  # ascending
+factors, t = 1 - 0.19 * values, np.arange(61)[:, None]
+errors = (run(f.gradient, np.zeros(4), gd(0.19), 60).points - f.minimizer) @ V  # column i: along v_i
+assert np.allclose(errors, factors**t * errors[0], rtol=0, atol=1e-10)
+print("factors", factors.round(3), "for the eigenvalues", values.round(3))
+
+# %% [markdown]
+# The assertion compares 61 points in four modes with the formula. They agree.
+
+# %%
+question = "At η = 0.19, which mode is the last to lose its error?"
+predict("slowest", question, choices=["λ = 0.1", "λ = 1", "λ = 4", "λ = 10"], answer=None)
+
+# %%
+size, (figure, axes) = abs(errors / errors[0]), panels()
+curves = {f"λ = {values[i]:g}": (t[size[:, i] > 1e-3], size[size[:, i] > 1e-3, i]) for i in range(4)}
+watched(axes, curves, log=True)
+axes.set(ylabel="error left in the mode")
+show(figure, "Four straight lines: λ = 0.1 is slowest, then λ = 10, then λ = 1; λ = 4 is gone in five steps.")
+
+# %% [markdown]
+# On a logarithmic scale each mode is a straight line. The slope is $\log|1 - \eta\lambda_i|$. The flattest mode, λ = 0.1, keeps a factor of
+# 0.981 and is the slowest. The second slowest is the *steepest* mode: its factor is −0.9, so its error changes sign at each step
+# and shrinks by 10 %. The fastest is in between, λ = 4, with the factor 0.24.
+#
+# There are four regimes. For $0 < \eta\lambda < 1$ a mode creeps down on one side. At $\eta\lambda = 1$ it is gone in one step. For
+# $1 < \eta\lambda < 2$ it jumps from side to side, and shrinks. Beyond 2 it jumps, and grows.
+#
+# ## 2. The threshold, exactly
+#
+# All modes share one η. So watch two of them, λ = 1 and λ = 10, in the plane. Move the slider in JupyterLab. Where does the path start to zigzag,
+# and where does it leave?
+
+
+# %% tags=["nbval-ignore-output"]
+def draw(axes, eta):
+    contours(axes, plane.value, (-2.2, 2.2), (-1.5, 1.5), levels=8)
+    path(axes, run(plane.gradient, [2.0, 0.5], gd(eta), 40, limit=10).points)
+    axes.set_title(f"ηλ = {eta:.2f} and {10 * eta:.1f}")
+
+
+plane = objectives.quadratic([[3.25, -3.897], [-3.897, 7.75]])  # eigenvalues 1 and 10, turned by 30 degrees
+slider(draw, "The path bends, zigzags from η = 0.1 on, and leaves beyond 0.2.", eta=(0.01, 0.22, 0.005, 0.05))
+
+# %% [markdown]
+# On paper, four positions of the slider:
+
+# %%
+figure, grid = panels(2, 2)
+for axes, eta in zip(grid.flat, (0.05, 0.1, 0.19, 0.205), strict=True):
+    draw(axes, eta)
+show(figure, "Smooth at ηλ = 0.5 and 1.0, a zigzag across the valley at 1.9, and away at 2.05.")
+
+# %% [markdown]
+# A mode shrinks exactly when $|1 - \eta\lambda| < 1$, that is, when $0 < \eta\lambda < 2$. All modes must shrink, and the largest eigenvalue is the
+# first to fail. The same border can be read from either side: given the curvature, η must stay below $2/\lambda_{\max}$; given η, the curvature must
+# stay below $2/\eta$. Lesson 07 needs the second reading.
+#
+# {{claim 3.1a}}
+#
+# We do not trust the algebra, we search. The function `stable` runs gradient descent for 200 steps, and calls η stable when the
+# gradient is shorter at the end than in the middle. It knows no eigenvalue. The function `bisect` halves an interval 20 times.
+
+
+# %%
+def stable(objective, eta):
+    points = run(objective.gradient, np.ones(objective.dimension), gd(eta), 200).points
+    middle, end = (norm(objective.gradient(points[k])) for k in (len(points) // 2, -1))
+    return end < middle
+
+
+def bisect(holds, low, high):
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+# %%
+spectra = ([10, 4, 1, 0.1], np.geomspace(0.01, 10, 30), [10, 4, 1, 0])
+bowls = [objectives.quadratic(with_spectrum(spectrum, rng=2)) for spectrum in spectra]
+print("curvature that gd(0.19) can bear:", round(stability_threshold(gd(0.19)), 2))
+claim("3.1a", [10 * bisect(partial(stable, bowl), 0, 1) for bowl in bowls], expected=2, tolerance=1e-3)
+
+# %% [markdown]
+# Three spectra, one border: $\eta\lambda_{\max} = 2$. Whatever lies below the largest eigenvalue plays no part. The third spectrum has a
+# zero in it, so look closer. Its mode has the factor $1 - \eta \cdot 0 = 1$: it never moves.
+
+# %%
+null = eigh(bowls[2].hessian(np.ones(4)))[1][:, 0]  # the unit vector along which nothing changes
+end = run(bowls[2].gradient, np.ones(4), gd(0.15), 1000).points[-1]
+print(f"along the flat direction: start {abs(null.sum()):.3f}, end {abs(null @ end):.3f}")
+assert np.allclose(end, null.sum() * null, rtol=0, atol=1e-10)
+
+# %% [markdown]
+# The run has converged, though not to the origin. The minima form a line, and descent has found the point of it that is nearest to the start: the
+# projection. A zero eigenvalue is harmless for stability. It makes the minimum depend on where you began.
+#
+# A negative eigenvalue is another matter.
+
+# %%
+question = "H has the eigenvalues 1 and −0.1. For which η does descent from (1, 1) not diverge?"
+predict("saddle", question, choices=["0 < η < 2", "Only very small η", "None"], answer=None)
+
+# %%
+saddle, rates = objectives.quadratic(np.diag([1.0, -0.1])), np.array([1.9, 0.1, 0.01])
+runs = [run(saddle.gradient, [1.0, 1.0], gd(eta), 8000, limit=500) for eta in rates]
+escapes = np.array([each.diverged_at or 0 for each in runs])
+print("steps to |θ| > 1000:", escapes.tolist(), "  η times steps:", (rates * escapes).round(1).tolist())
+
+# %% [markdown]
+# The factor is $1 + 0.1\,\eta > 1$ for every positive η. A smaller step only diverges more slowly: η times the number of steps stays near $\ln(1000)/0.1 = 69$. Being
+# at $0 < \eta < 2/\lambda_{\max}$ does not help.
+#
+# What if the start has no component along the negative eigenvector? In exact arithmetic descent then stays on the saddle's ridge, and
+# converges. On a computer it does not.
+
+# %%
+hill = objectives.quadratic(with_spectrum([1.0, 0.5, 0.2, -0.1], rng=0))
+across = eigh(hill.hessian(np.zeros(4)))[1][:, 3]  # the eigenvector of λ = 1
+print("left the saddle:", run(hill.gradient, across, gd(1.0), 2000).diverged_at is not None)
+
+# %% [markdown]
+# Rounding puts $10^{-17}$ into the bad mode, and $1.1^{2000}$ does the rest. A saddle repels gradient descent even without help.
+#
+# ## 3. Stability is not speed
+#
+# The note calls $\kappa = \lambda_{\max}/\lambda_{\min}$ the number that determines *stability*. Test this with the simplest change there is: multiply
+# the loss by 10.
+
+# %%
+question = "κ = 100, and η = 0.5 converges. The loss is multiplied by 10, with the same η. What happens?"
+predict("tenfold", question, choices=["The same: κ is the same", "It is faster", "It diverges"], answer=None)
+
+# %% [markdown]
+# {{claim 2.4}}
+
+# %%
+A, wide = (with_spectrum(np.geomspace(1 / kappa, 1, 20), rng=3) for kappa in (100, 10_000))
+trio = {name: objectives.quadratic(H) for name, H in {"L": A, "10 L": 10 * A, "wide": wide}.items()}
+print("κ:", {name: round(cond(bowl.hessian(np.ones(20)))) for name, bowl in trio.items()})
+claim(
+    "2.4",
+    [bisect(partial(stable, bowl), 0, 4) for bowl in trio.values()],
+    expected=[2, 0.2, 2],
+    tolerance=1e-3,
+)
+
+# %%
+fates = {name: run(bowl.gradient, np.ones(20), gd(0.5), 500) for name, bowl in trio.items()}
+for name, fate in fates.items():
+    print(
+        f"{name}: {fate.stop_reason} after {len(fate.points) - 1} steps, distance {norm(fate.points[-1]):.0e}"
+    )
+
+# %% [markdown]
+# The first two have the same κ, and one of them diverges. The first and the third have condition numbers a hundred times apart, and the same
+# threshold. So κ says nothing about stability. It belongs to *speed*: after 500 steps the first is close and the third is
+# still far away.
+#
+# | | depends on | changes when the loss is multiplied by 10 |
+# | --- | --- | --- |
+# | stability at a given η | $\eta\lambda_{\max}$ | yes |
+# | best possible speed | $\kappa$ | no |
+#
+# And κ exists for positive definite $H$ only. With a zero eigenvalue it is infinite, and Section 2 converged all the same. With a negative one the
+# quotient is negative: $-1$ for eigenvalues 1 and −1, $-1000$ for 1 and −0.001. It says nothing in either case. A trained
+# network has zero and negative eigenvalues as a rule (Lesson 06).
+#
+# > **Misconception: "a badly conditioned problem makes gradient descent unstable".** It makes it slow. What makes it
+# > unstable is a step that is long for the largest curvature, and a perfectly conditioned problem, κ = 1, diverges as readily. The first
+# > question of the exit ticket is about this.
+#
+# ## 4. The best fixed step
+#
+# How fast can it be? In the worst case the error shrinks by the largest factor, $\rho(\eta) = \max_i |1 - \eta\lambda_i|$. As a function of η each
+# $|1 - \eta\lambda_i|$ is a V, and only two of them matter: that of $\lambda_{\min}$ falls, that of $\lambda_{\max}$ rises. The maximum is
+# smallest where they cross, at $1 - \eta\lambda_{\min} = \eta\lambda_{\max} - 1$:
+#
+# $$\eta^\ast = \frac{2}{\lambda_{\max} + \lambda_{\min}}, \qquad \rho^\ast = \frac{\kappa - 1}{\kappa + 1}.$$
+#
+# The dots are runs, not the formula: the factor by which the last of 400 steps shrinks the error.
+
+
+# %%
+def last_factor(spectrum, eta):
+    points = run(lambda x: spectrum * x, np.ones(len(spectrum)), gd(eta), 400).points
+    return norm(points[-1]) / norm(points[-2])
+
+
+figure, axes = panels()
+line, dots = np.linspace(0.05, 2.05, 41), np.array([0.3, 0.6, 1.0, 1.4, 1.7, 1.95])
+for low, marker in ((0.1, "o"), (0.01, "s")):
+    axes.plot(line, np.maximum(1 - low * line, abs(1 - line)), marker="", label=f"κ = {1 / low:.0f}")
+    axes.plot(dots, [last_factor(np.array([low, 0.3, 1.0]), eta) for eta in dots], marker, label="runs")
+axes.set(xlabel="ηλmax", ylabel="error left a step", ylim=(0.75, 1.06))
+axes.legend(loc="lower left")
+show(figure, "The factor falls slowly to its minimum just below ηλmax = 2, then rises steeply through 1.")
+
+# %% [markdown]
+# The curve is a slope with a cliff at its end. The best step is $\kappa/(\kappa + 1)$ of the largest stable one: for κ = 100, one per cent below the
+# cliff. A step twice as short, $1/\lambda_{\max}$, is far from the cliff and has the factor $1 - 1/\kappa$. It needs at most twice as many steps,
+# since $(1 - 1/\kappa)^2 < (\kappa - 1)/(\kappa + 1)$. You rarely know $\lambda_{\max}$ to one per cent. So the safe half is the better bargain.
+#
+# {{claim 3.1b}}
+#
+# The card takes the eigenvalues 10, 1 and 0.1, so κ = 100, and measures the two factors from runs.
+
+# %%
+ends = np.array([0.1, 1.0, 10.0])
+print(f"largest stable η {2 / 10:.4f}, best η {2 / 10.1:.4f}")
+claim(
+    "3.1b", [last_factor(ends, 2 / 10.1), last_factor(ends, 0.1)], expected=[99 / 101, 0.99], tolerance=1e-9
+)
+
+# %% [markdown]
+# That was the worst case. Which starts are the worst? Put the error along one eigenvector, and its own factor is all that counts. Five
+# starts, one step size $\eta^\ast$; we count the steps until the error is a millionth.
+
+
+# %%
+def steps_to_a_millionth(spectrum, errors):
+    points = run(lambda x: spectrum * x, errors, gd(2 / 10.1), 900).points
+    return int((norm(points, axis=1) > 1e-6 * norm(errors)).sum())
+
+
+starts = {"both ends": [1.0, 0, 1], "λ = 1 only": [0, 1.0, 0]}
+needed = {name: steps_to_a_millionth(ends, np.array(errors)) for name, errors in starts.items()}
+needed["50 modes alike"] = steps_to_a_millionth(np.geomspace(0.1, 10, 50), np.ones(50))
+print(needed, " λ = 5.05 only:", steps_to_a_millionth(np.array([5.05]), np.ones(1)))
+
+# %% [markdown]
+# The worst starts have all of their error at the two ends of the spectrum: 691 steps, as $\ln 10^{-6} / \ln \rho^\ast = 690.8$ predicts. Fifty modes with equal shares need 612. In
+# the end the slowest mode always decides, unless it is absent: λ = 1 alone needs 63, and an error exactly in the middle is gone in
+# one step. A random start is nearly a worst one: it has a share in each mode.
+#
+# ## 5. Where the error lies
+#
+# So is κ the speed? It is the speed of the *distance*, in the *long run*. Usually you watch the loss, and stop early. The loss weighs a
+# mode by its eigenvalue. We take 50 eigenvalues from $10^{-4}$ to 1, evenly spaced in the logarithm, with equal errors.
+
+# %%
+question = "κ = 10 000. Which step size is first to bring the loss to 1 % of its start?"
+predict("percent", question, choices=["η* = 2/(λmax + λmin), the best", "1/λmax, half of it"], answer=None)
+
+
+# %%
+def descend(spectrum, eta, steps):
+    watch = {"distance": norm, "loss": lambda x: spectrum @ x**2 / 2}
+    seen = run(lambda x: spectrum * x, np.ones(len(spectrum)), gd(eta), steps, watch=watch).watched
+    return {name: values / values[0] for name, values in seen.items()}
+
+
+spread = np.geomspace(1e-4, 1, 50)
+best, half = (descend(spread, eta, 80_000) for eta in (2 / 1.0001, 1.0))
+percent = [int((each["loss"] > 0.01).sum()) for each in (best, half)]
+print(f"steps to 1 % of the loss: η* {percent[0]}, 1/λmax {percent[1]}")
+print("steps at which η* is behind:", {name: int((best[name] > half[name]).sum()) for name in best})
+print("steps to a millionth of the distance, η*:", (best["distance"] > 1e-6).sum())
+
+# %%
+figure, pair = panels(1, 2)
+at = np.unique(np.geomspace(1, 80_000, 80).astype(int))
+for axes, name in zip(pair, best, strict=True):
+    axes.set(xscale="log", ylim=(1e-7, 2), xlim=(1, 3e6), title=name)
+    watched(axes, {"η*": (at, best[name][at]), "1/λmax": (at, half[name][at])}, log=True)
+show(figure, "In distance η* leads all the way; in loss 1/λmax leads for tens of thousands of steps.")
+
+# %% [markdown]
+# The "best" step needs 7104 steps for what its half does in 45. At $\eta^\ast$ the steepest mode has the factor $-\rho^\ast$: it is as slow as the
+# flattest one, and it carries most of the loss. At $1/\lambda_{\max}$ it is gone in one step. In *distance* $\eta^\ast$ is never behind; in *loss* it
+# is, for the first 45 000 steps. Both panels are the same runs. "Faster" has no meaning until you say what is measured, and when.
+#
+# Now keep κ = 10 000 and the step $1/\lambda_{\max}$, and change only how 1000 eigenvalues are spread in between.
+
+# %%
+densities = {"evenly": np.linspace(1e-4, 1, 1000), "in the log": np.geomspace(1e-4, 1, 1000)}
+densities["one small"] = np.append(np.linspace(0.5, 1, 999), 1e-4)
+falls = {name: descend(spectrum, 1.0, 1000)["loss"] for name, spectrum in densities.items()}
+powers = {name: round(float(np.log10(loss[300] / loss[30])), 2) for name, loss in falls.items()}
+print("between 30 and 300 steps the loss goes as t to the power", powers)
+figure, axes = panels()
+axes.set(xscale="log", xlim=(1, 6000), ylabel="loss, start = 1")
+watched(axes, {name: (np.arange(1, 1001), loss[1:]) for name, loss in falls.items()}, log=True)
+show(figure, "Same κ, three spectra: loss falls as 1/t, as 1/t², or in five steps to a low plateau.")
+
+# %% [markdown]
+# One κ, three curves. A straight line in these axes is a *power* of the number of steps. Eigenvalues spread evenly near zero give $1/t^2$; spread evenly
+# in the logarithm they give $1/t$. The reason is one integral: the modes that are left after $t$ steps are those with
+# $\lambda \lesssim 1/\eta t$, and the loss is what they carry. The **spectral density** near zero, not κ, shapes the curve that you see. κ appears only
+# after about κ steps, when the smallest eigenvalue is all that remains. In the third spectrum the one small mode carries a ten-millionth of the loss:
+# a large κ that costs nothing.
+#
+# The Hilbert matrix is the classical bad case. Its condition number explodes with its size, and still:
+
+# %%
+print("κ of the Hilbert matrix:", {n: f"{cond(hilbert(n)):.1e}" for n in (3, 5, 8, 10)})
+bad = objectives.quadratic(hilbert(8))
+end = run(bad.gradient, np.ones(8), gd(1 / norm(hilbert(8), 2)), 1000).points[-1]
+print(f"left: loss {bad.value(end) / bad.value(np.ones(8)):.1e}, distance {norm(end) / norm(np.ones(8)):.3f}")
+
+# %% [markdown]
+# By the rule for $1/\lambda_{\max}$, a tenth of the distance in the slowest mode costs $\kappa \ln 10 \approx 3.5 \cdot 10^{10}$ steps. Yet after 1000 steps the loss is down to three ten-millionths,
+# and the distance to 2 %. That start has little error in the slowest modes. Another start would have more.
+#
+# One more thing is not fixed by κ: the method. Vary the step. If η takes the values $1/\lambda$ for each *distinct* eigenvalue once, then each
+# mode meets its own zero factor.
+
+# %%
+triple = objectives.quadratic(with_spectrum(np.repeat([1.0, 4.0, 10.0], 20), rng=0), b=np.ones(60))
+varied = run(triple.gradient, np.zeros(60), gd(lambda t: 1 / [10, 4, 1][t]), 3).points
+print("distance", norm(varied - triple.minimizer, axis=1).round(4).tolist())
+
+# %% [markdown]
+# Sixty parameters, three steps, done. After $t$ steps the error is $\prod_s (1 - \eta_s H)\, e_0$: a polynomial in $H$. A fixed step gives only the
+# polynomial $(1 - \eta\lambda)^t$. Conjugate gradients (CG) find the best polynomial without knowing any eigenvalue. In exact arithmetic they need as many steps as
+# there are *distinct* eigenvalues. It is often said that *clusters* are enough. We ask SciPy's `cg`, with κ = 10 000,
+# and count the steps to a millionth of the distance.
+
+
+# %%
+def cg_steps(spectrum):
+    left = []
+    cg(np.diag(spectrum), spectrum, rtol=1e-12, maxiter=500, callback=lambda x: left.append(norm(x - 1)))
+    return 1 + int((np.array(left) > 1e-6 * np.sqrt(len(spectrum))).sum())
+
+
+three = np.repeat([1.0, 10.0, 1e4], 20)
+exact, wide, many = map(cg_steps, (three, three * (1 + 0.01 * np.linspace(-1, 1, 60)), 1e4 * spread))
+print(f"3 values: {exact} steps;  3 clusters: over 10, {wide > 10};  50 values: over 100, {100 < many < 200}")
+
+# %% [markdown]
+# Three distinct values: three steps. Three clusters, each one per cent wide: more than three times as many for the same accuracy. Clusters help, but the
+# theorem is about distinct values. And fifty values need *more* than fifty steps: the theorem is about exact arithmetic, and rounding breaks
+# it. Even so: fewer than 200, on the same spectrum for which gradient descent at $\eta^\ast$ needed 61 039. Lesson 03 explains how CG and momentum do it.
+#
+# ## 6. Real data: ridge regression
+#
+# Is it a 3? The digits of scikit-learn again, 1797 images with 64 pixels and a constant feature. The targets are ±1. The loss is
+# $\frac1{2n}\lVert Xw - y\rVert^2 + \frac{\rho}{2} \lVert w \rVert^2$ with ρ = 0.01. It is a quadratic, so nothing in this lesson is an approximation here. The Hessian is
+# $\frac1n X^\top X + \rho I$: it does not depend on the labels, nor on $w$.
+
+# %%
+images, labels = digits(centred=False, rng=0)
+X, y, rho = np.column_stack([images, np.ones(1797)]), labels == 3, 0.01
+ridge = objectives.least_squares(X, 2 * y - 1, ridge=rho)
+low, second, top = eigvalsh(ridge.hessian(np.zeros(65)))[[0, -2, -1]]
+print(f"λmax {top:.2f}, second {second:.2f}, λmin {low:.2f}, κ {top / low:.0f}")
+
+# %%
+predict("ridge", "What is the largest stable step size for this ridge regression?", answer=None)
+
+# %%
+found, promised = bisect(partial(stable, ridge), 0, 1), 2 / top
+print(f"found with runs {found:.4f}, promised by the Hessian {promised:.4f}")
+assert abs(found / promised - 1) < 1e-3
+
+# %% [markdown]
+# The search ran gradient descent on 1797 images and knew no Hessian. It agrees with $2/\lambda_{\max}$ to a tenth of a per cent. With a quadratic loss you
+# can compute the largest stable step before the first step.
+#
+# Look at the spectrum. One eigenvalue stands at 74.93, the next at 4.95. The large one comes from the mean: all pixels are positive, so all
+# examples point in nearly the same direction. Subtract the mean of each pixel. With a constant feature among the features this is only another way to write the same
+# linear functions.
+
+# %%
+moved = np.column_stack([digits(rng=0)[0], np.ones(1797)])
+centred = objectives.least_squares(moved, 2 * y - 1, ridge=rho)
+peak = eigvalsh(centred.hessian(np.zeros(65)))[-1]
+print(f"centred: λmax {peak:.2f}, largest stable step {2 / peak:.3f}, κ {peak / rho:.0f}")
+
+# %%
+cases = {"raw, η*": (ridge, 2 / (top + low)), "raw, 1/λmax": (ridge, 1 / top), "centred": (centred, 1 / peak)}
+for name, (loss, eta) in cases.items():
+    seen = run(loss.gradient, np.zeros(65), gd(eta), 2000, watch={"loss": loss.value}).watched["loss"]
+    cases[name] = (seen - loss.value(loss.minimizer)) / (seen[0] - loss.value(loss.minimizer))
+print("steps to 1 % (2001: not there):", {name: int((left > 0.01).sum()) for name, left in cases.items()})
+
+# %%
+figure, axes = panels()
+axes.set(ylim=(1e-3, 2), xlim=(1, 3e4), xscale="log", ylabel="loss above its minimum")
+watched(axes, {name: (np.arange(1, 2001), left[1:]) for name, left in cases.items()}, log=True)
+show(figure, "Digits: centred pixels reach 1 % first, raw pixels at 1/λmax later, and at η* last of all.")
+
+# %% [markdown]
+# Three facts of this lesson in one figure. At $\eta^\ast$ the mode of the mean hardly shrinks, and 1 % is not reached in 2000 steps. At half that step it takes
+# 358. After centring $\lambda_{\max}$ is 9.54, eight times smaller: the stable step grows eightfold, κ falls from 7493 to 954, and 25 steps
+# are enough. κ = 954 would promise a millionth of the distance after some 13 000 steps, in the worst case. You rarely need it: the modes that are left carry
+# almost no loss.
+#
+# ## 7. Real data: a loss that is not quadratic
+#
+# Logistic regression on the same data, with the same ρ. Its Hessian $H(w) = \frac1n X^\top \mathrm{diag}\big(p_i(1 - p_i)\big) X + \rho I$ changes
+# with $w$. Which $\lambda_{\max}$ shall we put into $2/\lambda_{\max}$? Two of them have a meaning.
+#
+# **The largest anywhere.** Since $p(1-p) \le \frac14$, no curvature exceeds $\ell = \frac1{4n}\lambda_{\max}(X^\top X) + \rho$, and none is below ρ. Here is what this
+# guarantees. By the mean value theorem $\nabla L(w) = \bar H\,(w - w^\ast)$, where $\bar H$ is the average of $H$ on the segment from $w^\ast$ to $w$. So one step gives
+#
+# $$w_{t+1} - w^\ast = (I - \eta \bar H)\,(w_t - w^\ast), \qquad \rho \le \text{eigenvalues of } \bar H \le \ell .$$
+#
+# The distance shrinks at least by the factor $\max(|1 - \eta\rho|, |1 - \eta\ell|)$, *from every start*, whenever $0 < \eta < 2/\ell$. All of Section 4 holds
+# as a bound, with $\kappa = \ell/\rho$.
+#
+# **That at the minimum.** Near $w^\ast$ the average is close to $H(w^\ast)$. So $2/\lambda_{\max}(H(w^\ast))$ decides whether *nearby* starts return. We find $w^\ast$ by Newton's method.
+
+# %%
+logistic = objectives.logistic_regression(X, y, ridge=rho)
+w = run(logistic.gradient, np.zeros(65), newton(logistic.hessian), 12).points[-1]
+curvatures, V = eigh(logistic.hessian(w))
+bound, local = norm(X, 2) ** 2 / (4 * 1797) + rho, 2 / curvatures[-1]
+assert norm(logistic.gradient(w)) < 1e-12 and np.isclose(bound, eigvalsh(logistic.hessian(0 * w))[-1])
+print(
+    f"ℓ = {bound:.2f}, at the minimum λmax = {curvatures[-1]:.3f}; 2/ℓ = {2 / bound:.4f}, 2/λmax = {local:.4f}"
+)
+
+# %% [markdown]
+# The bound is attained at $w = 0$, where every $p_i$ is one half. Training makes the model sure of most examples, $p(1-p)$ becomes small, and the curvature
+# falls by a factor of eight. Both numbers are predictions. Test both.
+
+
+# %%
+def returns(eta):
+    return norm(run(logistic.gradient, w + 1e-3 * V[:, -1], gd(eta), 100).points[-1] - w) < 1e-3
+
+
+print(f"starts beside the minimum return up to η = {bisect(returns, 0, 2):.4f}")
+distance = norm(run(logistic.gradient, 0 * w, gd(2 / (bound + rho)), 500).points - w, axis=1)
+worst, promise = (distance[1:] / distance[:-1]).max(), (bound - rho) / (bound + rho)
+print(f"from 0, a step leaves at most {worst:.4f} of the distance; guaranteed {promise:.4f}")
+assert worst <= promise
+
+# %%
+question = "η is seven times the guaranteed one, and below the local border. From w = 0, what happens?"
+choices = ["It diverges", "It converges to the minimum", "It jumps to and fro for ever"]
+predict("beyond", question, choices, answer=None)
+
+# %%
+ways = {"0.9 of local": 0.9 * local, "1.05 of local": 1.05 * local, "guaranteed": 2 / (bound + rho)}
+walks = {name: run(logistic.gradient, np.zeros(65), gd(eta), 1200).points for name, eta in ways.items()}
+away = {name: norm(points - w, axis=1) for name, points in walks.items()}
+print("distance after 1200 steps:", {name: f"{each[-1]:.3f}" for name, each in away.items()})
+print("first losses:", [round(logistic.value(x), 2) for x in walks["0.9 of local"][:3]])
+figure, axes = panels()
+axes.set(xlim=(0, 1700), ylabel="distance to the minimum")
+watched(axes, away, log=True)
+show(figure, "Just below the local border descent converges fastest; just above it, it hovers for ever.")
+
+# %% [markdown]
+# Seven times beyond the guarantee the loss first *rises*, from 0.69 to 2.28. Then descent converges, and fastest of the three. So the guarantee is not
+# necessary. Take the note's sentence at the start: there $\eta\lambda_{\max}/2$ is 7.4, and the run converges.
+#
+# Five per cent beyond the local border the run does not converge. But it does not diverge either: it hovers around the minimum. On a quadratic,
+# unstable means infinity. Elsewhere the curvature changes on the way out, and may stop the flight. Lesson 07 is about networks that live there.
+#
+# Is everything below the local border safe, then? On the digits it was, from this start. In general it is not. Take two walls,
+# $f(x) = \log(1 + e^{10(x-1)}) + \log(1 + e^{-10(x+1)})$: two logistic losses with a fixed bias, smooth and convex, with an almost flat floor between −1 and 1.
+
+
+# %%
+def slope(x):
+    return 10 * expit(10 * (x - 1)) - 10 * expit(-10 * (x + 1))
+
+
+hops = run(slope, [2.0], gd(0.5), 1000).points[:, 0]
+print(
+    f"local border: {2 / (200 * expit(10.0) * expit(-10.0)):.0f};  at η = 0.5:",
+    hops[:4].round(1),
+    "…",
+    hops[-2:].round(1),
+)
+
+# %% [markdown]
+# At the minimum the curvature is tiny, and the local border is 220. The step 0.5 is 400 times smaller, and still the run hops from wall to wall for ever. At the walls the
+# curvature is 25, so the guarantee ends at $2/25 = 0.08$. Convexity does not help: between the guarantee and the local border only a run from your start can tell.
+#
+# One condition is left to test: the minimum must exist. Take the ridge away. `separates` asks whether some $w$ puts every "3" on one side.
+
+# %%
+bare = objectives.logistic_regression(X, y)
+apart = run(bare.gradient, 0 * w, newton(bare.hessian, damping=1e-5), 40).points[-1]
+drift = run(bare.gradient, 0 * w, gd(0.1), 3000).points[[100, 1000, 3000]]
+print(
+    "separates:",
+    ((X @ apart > 0) == y).all(),
+    "  |w| at 100, 1000, 3000 steps:",
+    norm(drift, axis=1).round(2),
+)
+
+# %% [markdown]
+# It does: the digits are linearly separable. So the loss without a ridge has no minimum. Its infimum is 0, and the weights grow without end. There is no $w^\ast$ and no local border.
+# What is left of the guarantee is this: for $0 < \eta < 2/\ell$ the loss falls in every step, since
+# $L(w - \eta g) \le L(w) - \eta\,(1 - \eta\ell/2)\,\lVert g \rVert^2$.
+#
+# ## What to take away
+#
+# 1. On a quadratic each mode has the factor $1 - \eta\lambda_i$. Stability is $0 < \eta < 2/\lambda_{\max}$ with no negative eigenvalue; nothing else enters.
+# 2. κ sets the best rate in the worst case, $(\kappa-1)/(\kappa+1)$. It sets neither stability, nor the loss curve that you see before about κ steps.
+# 3. Off quadratics there are two thresholds. The largest curvature anywhere gives a guarantee, the curvature at the minimum a local fact. Between them you must try.
+#
+# ## Exit ticket
+#
+# Replace each `None` by the number of your answer, and run the cell.
+
+# %%
+i, j, k = int(size[-1].argmax()), 2 * int(escapes.all()), 2 * int(fates["10 L"].diverged_at is not None)
+m, n, h = int(percent[1] < percent[0]), int(away["0.9 of local"][-1] < 1e-3), (promised, 0.001)
+outcomes = {"slowest": i, "saddle": j, "tenfold": k, "percent": m, "ridge": h, "beyond": n}
+ticket(TICKET, answers=[None, None, None], outcomes=outcomes)
+
+# %% [markdown]
+# ## In practice: your own model
+#
+# - Report $\eta\lambda_{\max}/2$, not κ, when you talk of stability. Lesson 04 shows how to get $\lambda_{\max}$ without a matrix.
+# - Start from $1/\lambda_{\max}$. It costs at most a factor of two in the long run, and is often ahead in the loss.
+# - Centre your features before you tune anything. A large mean is a large eigenvalue.
+# - Before you blame κ, plot the loss in doubly logarithmic axes. A straight line says that the density near zero is at work.
+# - Say which measure you mean: loss, distance or gradient. The ranking of step sizes depends on it.
+#
+# ## Further reading
+#
+# - `nocedal2006`, chapter 3: rates of steepest descent. Chapter 5: conjugate gradients.
+# - `polyak1964`: where the analysis of linear iterations of this kind begins.
+# - `lessard2016`: the rates of this lesson, and of Lesson 03, on quadratics and beyond.
+# - `cohen2021`: what becomes of $2/\lambda_{\max}$ in a network; Lesson 07.
