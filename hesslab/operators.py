@@ -1,8 +1,8 @@
 """What can only be multiplied: SciPy's contract, and ways to look at such a thing.
 
 A Hessian of a million parameters is never written down; it is known by its products H v. SciPy's word for
-such a thing is a linear operator: an object with `shape`, `dtype` and `matvec`. `Operator` keeps that word and
-adds one fact, the kind of array (NumPy or torch, and on which device) that its products are computed in.
+such a thing is a linear operator: an object with `shape`, `dtype` and `matvec`. `Operator` keeps that word
+and adds one fact, the kind of array (NumPy or torch, and on which device) that its products are computed in.
 It takes either kind and answers in the kind it was given.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 Array = Any  # a NumPy array or a torch tensor; the array API standard has no static type yet
 
@@ -40,10 +41,14 @@ class Operator:
     @property
     def xp(self) -> ModuleType:
         """The namespace of the native arrays, in the spelling of the array API standard."""
-        return array_api_compat.array_namespace(self.like)  # type: ignore[no-any-return]
+        return array_api_compat.array_namespace(self.like)
 
     def native(self, x: Array) -> Array:
         """`x` as a native array: its namespace, device and dtype are the operator's."""
+        if "complex" in str(getattr(x, "dtype", "")):
+            raise ValueError(
+                f"x has dtype {x.dtype}; expected real numbers: take real and imaginary part apart"
+            )
         device = array_api_compat.device(self.like)
         if array_api_compat.is_torch_array(x) and not array_api_compat.is_torch_array(self.like):
             x = x.detach().cpu().numpy()
@@ -86,9 +91,9 @@ def as_operator(A: Any) -> Operator:
     """Anything that multiplies, as an `Operator`.
 
     Takes an `Operator` (returned as it is), a NumPy array, a torch tensor, a SciPy sparse matrix or
-    LinearOperator, and any object with `.shape` and `@` (or `.matvec`). Raises ValueError where the shape is not
-    square, the matrix is empty or complex, holds NaN or infinity, or is visibly not symmetric.
-    Costs no products; a dense matrix is read once.
+    LinearOperator (multiplied one column at a time), and any object with `.shape` and `@` (or `.matvec`).
+    Raises ValueError where the shape is not square, the matrix is empty or complex, holds NaN or infinity, or
+    is visibly not symmetric. Costs no products; a dense matrix is read once.
 
     >>> from scipy.sparse import diags
     >>> as_operator(diags([1.0, 2.0, 3.0])).shape
@@ -100,9 +105,10 @@ def as_operator(A: Any) -> Operator:
     dtype, like = _native_kind(A)
     if array_api_compat.is_array_api_obj(A):
         A = _require_symmetric(A, dtype)
-    if not hasattr(type(A), "__matmul__"):
+    if isinstance(A, LinearOperator) or not hasattr(type(A), "__matmul__"):
         if not hasattr(A, "matvec"):
             raise TypeError(f"A is a {type(A).__name__} with neither `@` nor `.matvec`; give one of them")
+        # SciPy passes single columns on as (n, 1), which a function written for (n,) multiplies wrongly
         return Operator((n, n), dtype, lambda X: _columnwise(A.matvec, X), like)
     return Operator((n, n), dtype, lambda X: A @ X, like)
 
@@ -152,7 +158,8 @@ def _native_kind(A: Any) -> tuple[np.dtype[Any], Array]:
     if dtype is not None and type(dtype).__module__.split(".")[0] == "torch":
         torch = sys.modules["torch"]
         name = str(dtype).removeprefix("torch.")
-        dtype = dtype if name in ("float32", "float64") else _refuse_dtype(name)
+        name = "float64" if name.startswith(("int", "uint", "bool")) else name
+        dtype = getattr(torch, name) if name in ("float32", "float64") else _refuse_dtype(name)
         return np.dtype(name), torch.empty(0, dtype=dtype, device=getattr(A, "device", "cpu"))
     real = np.dtype(np.float64 if dtype is None else dtype)
     if np.issubdtype(real, np.integer) or real == np.bool_:
@@ -163,7 +170,9 @@ def _native_kind(A: Any) -> tuple[np.dtype[Any], Array]:
 
 
 def _refuse_dtype(name: str) -> Any:
-    raise ValueError(f"A has dtype {name}; expected float32 or float64: convert it, and split a complex matrix")
+    raise ValueError(
+        f"A has dtype {name}; expected float32 or float64: convert it, and split a complex matrix"
+    )
 
 
 def _require_square(A: Any) -> int:
@@ -178,7 +187,7 @@ def _require_square(A: Any) -> int:
 def _require_symmetric(A: Array, dtype: np.dtype[Any]) -> Array:
     """`A` in floating point, after the checks that only a matrix in memory allows."""
     xp = array_api_compat.array_namespace(A)
-    A = xp.astype(A, getattr(xp, dtype.name))
+    A = xp.astype(A.detach() if array_api_compat.is_torch_array(A) else A, getattr(xp, dtype.name))
     if not bool(xp.all(xp.isfinite(A))):
         raise ValueError("A holds NaN or infinity; expected finite numbers: look for them with isfinite(A)")
     largest, skew = float(xp.max(xp.abs(A))), float(xp.max(xp.abs(A - A.T)))

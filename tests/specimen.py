@@ -64,7 +64,7 @@ def lesson():
     """A lesson that keeps every rule."""
     cells = [text(cards.header(COURSE, LESSON, "lessons")), code(SETUP), text(PROSE)]
     cells += [code(PREDICT, printed("Prediction a.")), text(cards.claim_card(COURSE, CLAIM)), code(MEASURE)]
-    cells += [code(CARD, printed("claim 1.1 holds: measured 1.0, expected 1.0 ± 0.1"))]
+    cells += [code(CARD, printed("card 1.1 holds: measured 1.0, expected 1.0 ± 0.1"))]
     for number in range(14):
         cells += [text(PROSE), code(f"b = a + {number}\nprint(b)", printed(f"b is {number + 1:.2f}"))]
     cells[-1].outputs.append(figure())

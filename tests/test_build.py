@@ -164,6 +164,10 @@ OUT_OF_STEP = {
         lambda c: edit(c, LESSON_FILE, "# {{claim 1.1}}", "# {{claim 1.1}}\n#\n# Indeed."),
         "was edited by hand, or not rebuilt",
     ),
+    "edited tags": (
+        lambda c: edit(c, LESSON_FILE, ', "no-store"', ""),
+        "again, since its code has changed",
+    ),
     "library": (
         lambda c: edit(c, "hesslab/other.py", "1", "2"),
         "the part of hesslab that it imports has changed",

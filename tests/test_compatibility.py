@@ -310,6 +310,60 @@ def test_spectral_norm_in_eval_mode_and_its_vectors_in_train_mode():
     assert_right(EmpiricalRisk(model, nn.CrossEntropyLoss(), [(x[:3], y[:3]), (x[3:], y[3:])]), model)
 
 
+def test_a_model_that_differentiates_itself():
+    """The energy of a network and its force, by torch.func in the forward."""
+
+    class Force(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+
+        def forward(self, x):
+            return torch.func.vmap(torch.func.grad(lambda point: self.energy(point)[0]))(x)
+
+    torch.manual_seed(0)
+    model, x, y = Force(), draw(8, 4), draw(8, 4, seed=3)
+    risk = EmpiricalRisk(model, nn.MSELoss(), (x, y), parameters="*.weight")
+    H = hessian(risk)
+    v = draw(risk.num_parameters, seed=4)
+    slope = (risk.gradient(risk.theta + 1e-5 * v) - risk.gradient(risk.theta - 1e-5 * v)) / 2e-5
+    assert (H @ v - slope).norm() < SLOPE * slope.norm()
+
+
+def test_reentrant_checkpointing_gives_what_no_checkpointing_gives():
+    class Reentrant(Checkpointed):
+        def forward(self, x):
+            return self.head(checkpoint(self.body, x, use_reentrant=True))
+
+    class Plain(Checkpointed):
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    found = []
+    for kind in (Reentrant, Plain):
+        torch.manual_seed(0)
+        model = kind()
+        for x in (draw(8, 4), draw(8, 4).requires_grad_()):
+            risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (x, labels(8)))
+            found.append((risk.gradient(), to_dense(hessian(risk)), to_dense(ggn(risk))))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-12, atol=1e-15)
+
+
+def test_checkpointed_parts_are_computed_again_at_the_theta_of_the_operator():
+    torch.manual_seed(0)
+    model = Checkpointed()
+    risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (draw(8, 4), labels(8)))
+    H = hessian(risk)
+    assert H.product.hooked
+    before = to_dense(H)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3)
+    assert torch.equal(to_dense(H), before)
+    assert not hessian(EmpiricalRisk(nn.Linear(4, 3), nn.CrossEntropyLoss(), risk.data)).product.hooked
+
+
 def test_tied_weights_count_once_and_frozen_ones_not_at_all():
     assert EmpiricalRisk(Tied(), nn.CrossEntropyLoss(), (draw(8, 4), labels(8))).num_parameters == 16 + 8 + 15
     assert EmpiricalRisk(frozen(), nn.CrossEntropyLoss(), (draw(8, 4), labels(8))).num_parameters == 18

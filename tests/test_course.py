@@ -77,11 +77,11 @@ def test_a_scalar_of_any_kind_is_judged(measured, shown):
     course.claim("1.1", measured, expected=0.5, tolerance=0.5)
     course.claim("1.1", measured, holds=lambda m: m > 0)
     with pytest.raises(
-        AssertionError, match=r"claim 1\.1 does not hold: measured .*, expected -5 ± 0\.5; it is off by \d"
+        AssertionError, match=r"card 1\.1 does not hold: measured .*, expected -5 ± 0\.5; it is off by \d"
     ):
         course.claim("1.1", measured, expected=-5, tolerance=0.5)
     with pytest.raises(
-        AssertionError, match=r"claim 1\.1 does not hold: measured .* fails the card's condition"
+        AssertionError, match=r"card 1\.1 does not hold: measured .* fails the card's condition"
     ):
         course.claim("1.1", measured, holds=lambda m: m < 0)
     assert len(shown) == 2
@@ -97,7 +97,7 @@ def test_every_component_of_a_row_is_judged(kind, shown):
     for component in range(3):
         pushed = np.array([1.0, 2.0, 3.0])
         pushed[component] += 0.02
-        with pytest.raises(AssertionError, match=r"claim 1\.2 does not hold: measured \(.*\), expected"):
+        with pytest.raises(AssertionError, match=r"card 1\.2 does not hold: measured \(.*\), expected"):
             course.claim("1.2", kind(pushed.tolist()), expected=[1, 2, 3], tolerance=0.01)
     assert [line.split("measured ")[1] for line, _ in shown] == [
         "(1.00, 2.00, 3.00), expected (1, 2, 3) ± 0.01",
@@ -109,13 +109,13 @@ def test_every_component_of_a_row_is_judged(kind, shown):
 
 def test_a_tensor_that_requires_a_gradient_is_read(shown):
     course.claim("1.3", torch.tensor([1.0], requires_grad=True), holds=lambda m: (m > 0).all())
-    assert shown[0][0] == "claim 1.3 holds: measured (1.00)"
+    assert shown[0][0] == "card 1.3 holds: measured (1.00)"
 
 
 @pytest.mark.parametrize("measured", [math.nan, math.inf, -math.inf, [1.0, math.nan]])
 @pytest.mark.parametrize("form", [{"expected": 1, "tolerance": 1}, {"holds": lambda m: True}])
 def test_what_is_not_finite_supports_nothing(measured, form, shown):
-    with pytest.raises(AssertionError, match=r"claim 1\.1 does not hold: .*expected finite numbers"):
+    with pytest.raises(AssertionError, match=r"card 1\.1 does not hold: .*expected finite numbers"):
         course.claim("1.1", measured, **form)
     assert not shown
 
@@ -204,7 +204,7 @@ def test_what_a_card_refuses_in_its_expectation():
 def test_a_card_shows_what_its_tolerance_resolves(measured, expected, tolerance, line, value, error, shown):
     course.claim("1.1", measured, expected=expected, tolerance=tolerance)
     assert shown == [
-        (f"claim 1.1 holds: {line}", {"id": "1.1", "value": value, "error": error, "verdict": "holds"})
+        (f"card 1.1 holds: {line}", {"id": "1.1", "value": value, "error": error, "verdict": "holds"})
     ]
 
 
@@ -228,7 +228,7 @@ def test_a_card_shows_what_its_tolerance_resolves(measured, expected, tolerance,
 def test_a_card_without_tolerance_shows_three_digits(measured, text, value, error, shown):
     course.claim("1.1", measured, holds=lambda m: True)
     expected = {"id": "1.1", "value": value, "error": error, "verdict": "holds"}
-    assert shown == [(f"claim 1.1 holds: measured {text}", expected)]
+    assert shown == [(f"card 1.1 holds: measured {text}", expected)]
 
 
 def test_a_number_that_varies_is_not_shown(shown):
@@ -236,10 +236,10 @@ def test_a_number_that_varies_is_not_shown(shown):
         course.claim("7.1", measured, expected=2.0, tolerance=0.3, varies=True)
         course.claim("7.2", measured, holds=lambda m: m > 1, varies=True)
     lines = [line for line, _ in shown]
-    assert lines == 3 * ["claim 7.1 holds: measured within 0.3 of 2.0", "claim 7.2 holds: measured as stated"]
+    assert lines == 3 * ["card 7.1 holds: measured within 0.3 of 2.0", "card 7.2 holds: measured as stated"]
     assert shown[0][1]["value"] == 2.0
     assert shown[1][1]["value"] is None
-    with pytest.raises(AssertionError, match=r"claim 7\.1 does not hold: measured 2\.31, expected 2 ± 0\.3"):
+    with pytest.raises(AssertionError, match=r"card 7\.1 does not hold: measured 2\.31, expected 2 ± 0\.3"):
         course.claim("7.1", 2.31, expected=2.0, tolerance=0.3, varies=True)
 
 
@@ -483,9 +483,9 @@ def test_a_card_in_a_notebook_is_one_line_with_its_numbers_as_metadata(notebook)
     assert [output["output_type"] for output in outputs] == ["display_data"] * 3
     assert [list(output["data"]) for output in outputs] == [["text/plain"]] * 3
     assert ["".join(output["data"]["text/plain"]) for output in outputs] == [
-        "claim 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002",
-        "claim 2.4 holds: measured (1.00, 2.00)",
-        "claim 2.5 holds: measured 3, expected 3 exactly",
+        "card 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002",
+        "card 2.4 holds: measured (1.00, 2.00)",
+        "card 2.5 holds: measured 3, expected 3 exactly",
     ]
     assert [output["metadata"]["hesslab"]["claim"] for output in outputs] == [
         {"id": "2.3", "value": 0.0112, "error": 0.0002, "verdict": "holds"},
@@ -496,4 +496,4 @@ def test_a_card_in_a_notebook_is_one_line_with_its_numbers_as_metadata(notebook)
 
 def test_a_card_outside_a_notebook_is_printed(capsys):
     course.claim("2.3", 0.011234, expected=0.0112, tolerance=0.0002)
-    assert capsys.readouterr().out == "claim 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002\n"
+    assert capsys.readouterr().out == "card 2.3 holds: measured 0.0112, expected 0.0112 ± 0.0002\n"

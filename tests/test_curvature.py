@@ -312,6 +312,63 @@ def test_predicted_memory_is_that_of_the_graphs():
     assert predicted == pytest.approx(sum(kept.values()), rel=0.3)
 
 
+def test_for_one_product_no_graph_is_kept():
+    risk = classifier()
+    H = hessian(risk, num_products=1)
+    assert H.product.plan.method == "streamed"
+    assert not H.product.graphs
+    x = draw(risk.num_parameters)
+    close(H @ x, hessian(risk) @ x, 1e-14)
+
+
+def test_several_vectors_at_once_are_several_products():
+    risk = classifier()
+    small, X = hessian(risk), draw(risk.num_parameters, 70)
+    assert small.product.width() == 64
+    one_by_one = torch.stack([small @ x for x in X.unbind(1)], dim=1)
+    close(small @ X, one_by_one, 1e-14)
+    assert small.product.together
+    large = classifier(examples=2000, sizes=(5, 20, 4))
+    H = hessian(large)
+    assert H.product.width() == 1
+    X = draw(large.num_parameters, 3)
+    close(H @ X, torch.stack([H @ x for x in X.unbind(1)], dim=1), 1e-14)
+
+
+class LookingSine(torch.autograd.Function):
+    """A sine whose second derivative looks at its numbers, which several vectors at once do not have."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * LookingCosine.apply(x)
+
+
+class LookingCosine(LookingSine):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.cos()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return -grad * x.sin() if grad.sum().item() < 1e300 else grad
+
+
+def test_what_torch_cannot_do_at_once_is_done_one_by_one():
+    risk = risk_through(LookingSine.apply)
+    found, reference = hessian(risk), hessian(risk_through(torch.sin), risk.theta)
+    close(to_dense(found), to_dense(reference), 1e-13)
+    assert not found.product.together
+    assert reference.product.together
+
+
 def test_a_batch_that_cannot_be_cut_is_refused_when_memory_is_short():
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 4))
     risk = EmpiricalRisk(model, nn.CrossEntropyLoss(), (draw(24, 5), labels(24, 4)))
@@ -643,7 +700,9 @@ def test_a_matrix_that_is_not_symmetric_is_noticed():
 def test_a_random_forward_is_noticed():
     risk = risk_through(lambda x: x * (1 + 0.1 * torch.randn(())))
     for matrix in MATRICES:
-        with pytest.raises(ValueError, match=r"two evaluations of the same gradient differ by .*seed them"):
+        with pytest.raises(
+            ValueError, match=r"two evaluations of the same product A v differ by .*seed them"
+        ):
             matrix(risk)
 
 

@@ -275,9 +275,10 @@ def test_every_copy_of_a_repeated_eigenvalue_is_found(which):
 
 def test_never_a_ghost_at_any_number_of_steps():
     values = ghost_spectrum()
-    for k in (3, 10, 40):
+    for k in (3, 25):
         pairs = check_pairs(sp.diags_array(values), values, k, "LA", 1e-10, "float64", max_matvecs=3000)
         assert np.min(-np.diff(pairs.values)) > 1e-3
+    assert pairs.num_matvecs > 100
 
 
 def test_a_small_basis_restarts_and_loses_nothing(monkeypatch):
@@ -412,7 +413,7 @@ def test_search_is_counted():
 
 
 @pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize("j", [1, 2, 7, 14, 16, 20, 26, 33])
+@pytest.mark.parametrize("j", [1, 2, 7, 14, 15, 16, 20, 26, 33])
 def test_ctrl_c_returns_what_is_there(j, again):
     values = network(2000)
     pairs = eigsh(interrupted_at(sp.diags_array(values), j, again=again), 10, rtol=1e-3, rng=0)
@@ -649,6 +650,13 @@ def test_a_product_of_the_wrong_shape_is_refused():
 def test_arguments_of_eigsh(arguments, message):
     with pytest.raises(ValueError, match=message):
         eigsh(np.eye(50), **{"k": 2, "rng": 0, **arguments})
+
+
+def test_a_complex_product_is_refused():
+    with pytest.raises(ValueError, match="x has dtype complex128; expected real numbers"):
+        eigsh(Bare(np.diag(np.arange(60.0) * 1j)), 1, rng=0)
+    with pytest.raises(ValueError, match="x has dtype complex128; expected real numbers"):
+        tridiagonalize(np.eye(5), np.ones(5) * 1j, 2)
 
 
 def test_arguments_of_the_others():

@@ -28,6 +28,7 @@ from specimen import (
 
 from authoring import form, probe, rules
 from authoring.manifest import read
+from hesslab import course
 from hesslab.course import claim
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -331,4 +332,5 @@ def test_a_lesson_that_fails_or_ends_its_process_is_told():
     assert probe.run((("1 / 0", True), ("1 / 0", False)))["problems"] == [
         "code cell 2 raised ZeroDivisionError: division by zero"
     ]
+    assert course.claim is claim
     assert probe.probe((("import os; os._exit(3)", False),))["problems"] == ["the process ended: "]

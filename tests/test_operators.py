@@ -255,6 +255,15 @@ def test_vectors_of_the_wrong_length_are_refused():
         operator.matmat(np.ones(N))
 
 
+@pytest.mark.parametrize("to", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_complex_vectors_are_refused(kind, to):
+    operator = as_operator(KINDS[kind](symmetric()))
+    text = r"x has dtype (torch\.)?complex128; expected real numbers: take real and imaginary part apart"
+    with pytest.raises(ValueError, match=text):
+        operator @ to(np.ones(N) * 1j)
+
+
 def test_an_operator_is_not_an_array():
     text = (
         r"an Operator of shape \(24, 24\) is not an array; use A @ x for products, or hesslab.operators.to_"

@@ -1,12 +1,16 @@
-"""Sources that cannot be built, lines that look like markers, and what a notebook is made from."""
+"""Sources that cannot be built, lines that look like markers; stamps; the form of outputs."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
-from tiny_course import BUILT, EXERCISE_FILE, LESSON_FILE, built, fresh, refuse
+import specimen
+from nbformat import v4
+from tiny_course import BUILT, EXERCISE_FILE, LESSON_FILE, built, edit, fresh, refuse
 
-from authoring import build, hashes, sources
+from authoring import build, cards, execute, hashes, sources
+from authoring.manifest import read
 
 
 @pytest.fixture
@@ -204,3 +208,43 @@ def test_library_files_follow_imports(course):
 def test_a_relative_import_is_refused():
     with pytest.raises(ValueError, match=r"a relative import cannot be followed; write hesslab\.room"):
         list(hashes.imported(hashes.ast.parse("from . import room")))
+
+
+# ---- outputs --------------------------------------------------------------------------------
+
+
+def test_outputs_are_stored_in_one_form():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1f"}, "text/plain": "A slider."}
+    outputs = [
+        *(v4.new_output("stream", text="a\n"), v4.new_output("stream", text="b\n")),
+        *(v4.new_output("display_data", data=view), v4.new_output("stream", text="c\n")),
+        v4.new_output("error", ename="ValueError", evalue="no", traceback=["\x1b[31m/tmp/ipykernel_1/2.py"]),
+    ]
+    cell = v4.new_code_cell("", outputs=outputs, metadata={"execution": {"iopub.status.busy": "2026"}})
+    stored = v4.new_notebook(cells=[cell], metadata={"widgets": {}})
+    execute.canonical(stored)
+    assert [o.get("text") or o.get("data") or o.traceback for o in cell.outputs] == [
+        *("a\nb\n", {"text/plain": "A slider."}, "c\n", ["ValueError: no"]),
+    ]
+    assert (stored.metadata, cell.metadata) == ({}, {})
+
+
+# ---- text from the manifest ---------------------------------------------------------------------------
+
+
+def test_the_map_links_the_lessons_that_stand(course):
+    edit(course, LESSON_FILE, "{{claim 1.1}}", "{{map}}")
+    cells = sources.compose(course / LESSON_FILE, read(course)).cells
+    assert cells[2].source.splitlines()[2:] == [
+        "| 00 · Start | – | – | in preparation |",
+        "| [01 · Tiny](../lessons/01_tiny.ipynb) | 1 | 00 | 7 |",
+    ]
+
+
+def test_exercises_are_numbered_in_the_order_of_the_manifest():
+    second = dataclasses.replace(specimen.EXERCISE, name="g", title="G", points=2)
+    lesson = dataclasses.replace(specimen.LESSON, exercises=(specimen.EXERCISE, second))
+    assert cards.exercise_heading(lesson, second) == (
+        "## Exercise 2 · G\n\n`g` · free · difficulty 1 of 5 · importance 1 of 5 · 5 minutes · 2 points · "
+        "assesses: See it."
+    )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.stats import chi2
 from scipy.stats import t as student
 from spectra import SCALES, SPECTRA, with_eigenvalues
 
@@ -226,6 +227,14 @@ def test_the_plain_spread_of_xtrace_is_optimistic_and_ours_is_not():
     assert plain < 0.91 < 0.93 <= ours
 
 
+@pytest.mark.parametrize("dof", [1, 2, 3, 5, 10, 30, 100, 1000])
+def test_intervals_hold_for_any_multiple_of_a_projection(dof):
+    """The estimate is then c = χ²_ν / ν, its stated error √(2 c / ν): the probability has a closed form."""
+    half = -trace.Estimate(0.0, np.sqrt(2 / dof), dof=float(dof)).interval(0.95)[0]  # |c − 1| ≤ half √c
+    lower, upper = (((sign * half + np.sqrt(half**2 + 4)) / 2) ** 2 for sign in (-1, 1))
+    assert 0.95 <= chi2.cdf(upper * dof, dof) - chi2.cdf(lower * dof, dof) <= 0.956
+
+
 def test_diagonal_intervals_cover_entry_by_entry():
     A = rotated("network", 90)
     inside = []
@@ -240,10 +249,33 @@ def test_stopping_early_keeps_the_coverage(name):
     rtol = 0.3 if name == "hutchinson" else 0.15
     found, runs = covered(name, CALIBRATED["network"] + 0.05, 80, rtol=rtol)
     assert found >= 0.93
-    assert len({run.num_matvecs for run in runs}) > 1
+    assert min(run.num_matvecs for run in runs) < 80
     for run in runs:
         lower, upper = run.interval(0.95)
         assert run.converged == ((upper - lower) / 2 <= rtol * abs(run.value))
+
+
+def test_every_look_is_paid_for():
+    """Looks after 10, 20, 40 and 80 products: each at a quarter of the error probability."""
+    A = rotated("indefinite", 90)
+    estimate = trace.hutchinson(A, max_matvecs=80, rtol=1e-9, rng=0)
+    assert estimate.looks == 4
+    assert trace.hutchinson(A, max_matvecs=80, rng=0).looks == 1
+    lower, upper = estimate.interval(0.8)
+    assert (upper - lower) / 2 == pytest.approx(student.ppf(0.975, estimate.dof) * estimate.stderr)
+
+
+def test_batches_together_are_one_sample():
+    rng = np.random.default_rng(0)
+    W, Y = rng.choice([-1.0, 1.0], (7, 40)), rng.standard_normal((7, 40)) + 5.0
+    entries, tally = probes.Entries(), probes.Tally()
+    for a, b in ((0, 16), (16, 29), (29, 40)):
+        entries = entries.joined(W[:, a:b], Y[:, a:b])
+        tally += probes.quadratic_forms(W[:, a:b], Y[:, a:b], "gaussian")
+    np.testing.assert_allclose(entries.mean, np.mean(W * Y, axis=1), rtol=EXACT)
+    np.testing.assert_allclose(entries.squares / 39, np.var(W * Y, axis=1, ddof=1), rtol=EXACT)
+    np.testing.assert_allclose(tally.forms, np.sum(W * Y, axis=0), rtol=EXACT)
+    assert tally.variance == pytest.approx(2 * np.mean(np.sum(Y**2, axis=0)), rel=EXACT)
 
 
 def test_a_tolerance_out_of_reach_is_marked():

@@ -9,58 +9,68 @@ from hesslab.checks.lesson_01 import (
     check_curvature_along,
     check_curvature_from_symmetry,
     check_logistic_hessian,
-    check_mixed_partials,
-    check_rosenbrock_hessian,
+    check_softmax_zeros,
+    check_taylor_slope,
 )
 
 # %% [markdown]
-# {{exercise rosenbrock_hessian}}
+# {{exercise taylor_slope}}
 #
-# A worked example. Rosenbrock's valley is $f(x, y) = 100\,(y - x^2)^2 + (1 - x)^2$. The chain rule gives its gradient:
+# A worked example: a Taylor test that you can keep. For a unit vector $u$ and a step $d = r u$, the quadratic model is
 #
-# $$\frac{\partial f}{\partial x} = -400\,x\,(y - x^2) - 2\,(1 - x), \qquad \frac{\partial f}{\partial y} = 200\,(y - x^2).$$
+# $$m(r) = f(x) + g^\top d + \tfrac12\, d^\top H d .$$
 #
-# Now each of the two is differentiated again. The second gives the lower row of $H$:
-# $\partial_x \partial_y f = -400\,x$ and $\partial_y \partial_y f = 200$. In the first, $-400\,x\,(y - x^2)$ is a product
-# of two functions of $x$. Its derivative has two terms: $-400\,(y - x^2)$, and $-400\,x \cdot (-2x) = 800\,x^2$.
+# Its error is $e(r) = |f(x + d) - m(r)|$. If $e(r) = c\, r^p$, then a step ten times shorter divides it by
+# $10^p$, so $p = \log_{10}\big(e(10^{-2})/e(10^{-3})\big)$. With $f = e^x$ at 0, all derivatives are 1:
+# $e(r) \approx r^3/6$, and $p \approx 3$.
 #
-# Put the four numbers together.
+# In code: define a function of `r` that returns $e(r)$, call it twice, return $p$. Ask `gradient` and `hessian` for the
+# derivatives; they may be wrong, and your number says so.
 #
 # <details><summary>Hint 1</summary>
 #
-# Return a 2 × 2 array, rows in the order x, y.
+# Inside, `d = r * u`. The linear term is `gradient(x) @ d`.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The upper right entry is $\partial_y$ of $-400\,x\,(y - x^2) - 2(1 - x)$. What must it equal?
+# The quadratic term is `d @ hessian(x) @ d / 2`. Do not forget the half.
 #
 # </details>
 #
 # <details><summary>Hint 3</summary>
 #
-# $\partial_x \partial_x f = -400\,(y - x^2) + 800\,x^2 + 2$. The last 2 comes from $-2\,(1 - x)$.
+# The answer is `np.log10` of a quotient: the error at the larger step over that at the smaller. Take the absolute value
+# inside `error`.
 #
 # </details>
 
 
-# %% answer="rosenbrock_hessian"
-def rosenbrock_hessian(point):
-    """The Hessian of Rosenbrock's valley at `point` = (x, y), an array of shape (2, 2)."""
+# %% answer="taylor_slope"
+def taylor_slope(value, gradient, hessian, x, u):
+    """The exponent p with which the error of the quadratic model at x falls along u: a number, near an integer.
+
+    `value`, `gradient` and `hessian` are functions of an array (d,) that return a number, an array (d,) and an
+    array (d, d); `x` and the unit vector `u` have shape (d,).
+    """
     ### BEGIN SOLUTION
-    x, y = point
-    upper_left = -400 * (y - x**2) + 800 * x**2 + 2
-    return np.array([[upper_left, -400 * x], [-400 * x, 200.0]])
+
+    def error(r):
+        d = r * u
+        return abs(value(x + d) - value(x) - gradient(x) @ d - d @ hessian(x) @ d / 2)
+
+    return np.log10(error(1e-2) / error(1e-3))
     ### END SOLUTION
 
 
-# %% grade="rosenbrock_hessian"
+# %% grade="taylor_slope"
 
 # %% [markdown]
 # {{exercise curvature_along}}
 #
-# Measure the curvature of a function in a direction, with three values of it and no derivative. Expand
+# Measure the curvature of a function in a direction, with three values of it and no derivative. (More than nine count
+# as too many: a Hessian is not needed.) Expand
 # $f(x \pm hu)$ for a unit vector $u$:
 #
 # $$f(x + hu) - 2 f(x) + f(x - hu) = h^2\, u^\top H u + O(h^4).$$
@@ -86,14 +96,14 @@ def rosenbrock_hessian(point):
 #
 # <details><summary>Hint 3</summary>
 #
-# Divide by $h^2$: not by $2h$, not by $2h^2$.
+# Divide by $h^2$: not by $h$, not by $2h$, not by $2h^2$.
 #
 # </details>
 
 
 # %% answer="curvature_along"
 def curvature_along(value, x, direction):
-    """uᵀH u at x, with u = direction/‖direction‖: a number, from three calls of `value`.
+    """uᵀH u at x, with u = direction/‖direction‖: a number, from three calls of `value`, at most nine.
 
     `value` is a function of an array (d,) that returns a number; `x` and `direction` have shape (d,).
     """
@@ -105,58 +115,6 @@ def curvature_along(value, x, direction):
 
 
 # %% grade="curvature_along"
-
-# %% [markdown]
-# {{exercise mixed_partials}}
-#
-# Find both mixed derivatives of a function of two variables at the origin, and let each have its own order. A derivative
-# of a derivative is a limit inside a limit. So the inner difference must be finished before the outer one begins:
-# give it a step that is a thousand times smaller.
-#
-# The first number is $\partial_y(\partial_x f)$: differentiate in x first. The second is $\partial_x(\partial_y f)$.
-# Complete the plan:
-#
-# - `fx(y)`: the central difference in x around $(0, y)$, with the inner step
-# - `fy(x)`: the central difference in y around $(x, 0)$, with the inner step
-# - return the central differences of `fx` and of `fy` around 0, with the outer step
-#
-# <details><summary>Hint 1</summary>
-#
-# $\partial_x f(0, y) \approx \big(f(k, y) - f(-k, y)\big)/(2k)$.
-#
-# </details>
-#
-# <details><summary>Hint 2</summary>
-#
-# Inner step $k = 10^{-6}$, outer step $h = 10^{-3}$. With $k = h$ both orders use the same four points, and
-# must agree.
-#
-# </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# The first number is $\big(f_x(h) - f_x(-h)\big)/(2h)$, where $f_x$ is the function of Hint 1.
-#
-# </details>
-
-
-# %% answer="mixed_partials"
-def mixed_partials(f):
-    """(∂/∂y ∂f/∂x, ∂/∂x ∂f/∂y) at the origin, two numbers; `f` is a function of an array (x, y)."""
-    ### BEGIN SOLUTION
-    inner, outer = 1e-6, 1e-3
-
-    def fx(y):
-        return (f(np.array([inner, y])) - f(np.array([-inner, y]))) / (2 * inner)
-
-    def fy(x):
-        return (f(np.array([x, inner])) - f(np.array([x, -inner]))) / (2 * inner)
-
-    return (fx(outer) - fx(-outer)) / (2 * outer), (fy(outer) - fy(-outer)) / (2 * outer)
-    ### END SOLUTION
-
-
-# %% grade="mixed_partials"
 
 # %% [markdown]
 # {{exercise logistic_hessian}}
@@ -196,6 +154,46 @@ def logistic_hessian(w, X, y):
 
 
 # %% grade="logistic_hessian"
+
+# %% [markdown]
+# {{exercise softmax_zeros}}
+#
+# Softmax regression with $C$ classes on data `X`, of shape (n, d): $\theta$ holds a weight vector of length $d$ for each
+# class. At every θ the Hessian has the same number of zero eigenvalues. Find it from `X` alone, without computing
+# a Hessian.
+#
+# Features may be 0 in every example; they may depend on each other; there may be fewer examples than
+# features. One function of `X` covers all three.
+#
+# <details><summary>Hint 1</summary>
+#
+# A direction has eigenvalue 0 exactly when it adds the same number to all $C$ logits of an example, for each example.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The logits of an example depend on $\theta$ through $XW^\top$. Its columns lie in a space whose dimension is the rank of `X`.
+# That leaves $C \cdot \mathrm{rank}$ directions which change logits. How many of these only shift them?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Count the eigenvalues that are *not* 0: $(C - 1) \cdot \mathrm{rank}$. Use `np.linalg.matrix_rank`.
+#
+# </details>
+
+
+# %% answer="softmax_zeros"
+def softmax_zeros(X, num_classes):
+    """The number of zero eigenvalues of the Hessian of softmax regression on `X`, shape (n, d), at any θ."""
+    ### BEGIN SOLUTION
+    return num_classes * X.shape[1] - (num_classes - 1) * np.linalg.matrix_rank(X)
+    ### END SOLUTION
+
+
+# %% grade="softmax_zeros"
 
 # %% [markdown]
 # {{exercise curvature_from_symmetry}}

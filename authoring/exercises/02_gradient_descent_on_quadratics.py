@@ -26,7 +26,7 @@ from hesslab.checks.lesson_02 import (
 #
 # <details><summary>Hint 1</summary>
 #
-# `values, V = np.linalg.eigh(H)` gives the eigenvectors as the *columns* of `V`. So the components of a vector $e$ are $V^\top e$.
+# `np.linalg.eigh` returns the eigenvalues, and a matrix $V$ with the eigenvectors as *columns*. So the components of $e$ are $V^\top e$.
 #
 # </details>
 #
@@ -70,7 +70,7 @@ def error_after(H, error, eta, num_steps):
 #
 # <details><summary>Hint 1</summary>
 #
-# `level = rtol * abs(values).max()` first. Then compare `values` with `-level`.
+# Compute the largest size first, and from it the level below which a size counts as zero. Compare with minus that level.
 #
 # </details>
 #
@@ -193,25 +193,26 @@ def guaranteed_step(X, ridge):
 # Now without a Hessian. You get the gradient of a quadratic as a function, a start, and a step size `high` that is known to be unstable. Find
 # the largest stable step to a tenth of a per cent. All eigenvalues are positive. They lie within a factor of 20 of each other.
 #
-# Beware: the steepest mode may begin very small, and hide behind the others.
+# Two traps. The steepest mode may begin very small, and hide behind the others. And a run that has converged has a gradient of pure rounding,
+# which no longer shrinks.
 #
 # <details><summary>Hint 1</summary>
 #
-# Halve the interval from 0 to `high` twenty times. Each time decide by a run whether the middle is stable.
+# Halve the interval from 0 to `high` a dozen times. Each time decide by a run whether the middle is stable.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # How to decide: compare the length of the gradient late in the run with its length half-way. The modes that shrink must be gone by
-# then. Take hundreds of steps.
+# then. Two hundred steps are enough here.
 #
 # </details>
 #
 # <details><summary>Hint 3</summary>
 #
-# Far beyond the border the numbers overflow in a few hundred steps. Stop a run as soon as the gradient is 1e9 times as long as at the start, and
-# call it unstable.
+# Far beyond the border the numbers explode. Stop a run as soon as the gradient is $10^9$ times as long as at the start, and
+# call it unstable. Call it stable when at the end it is less than $10^{-9}$ times as long.
 #
 # </details>
 
@@ -224,7 +225,7 @@ def find_stable_step(gradient, start, high):
     """
 
     ### BEGIN SOLUTION
-    def stable(eta, steps=300):
+    def stable(eta, steps=100):
         x, lengths = np.array(start, dtype=float), []
         for _ in range(2 * steps):
             g = gradient(x)
@@ -232,10 +233,10 @@ def find_stable_step(gradient, start, high):
             if not lengths[-1] <= 1e9 * lengths[0]:
                 return False
             x = x - eta * g
-        return lengths[-1] <= lengths[steps]
+        return lengths[-1] <= max(lengths[steps], 1e-9 * lengths[0])
 
     low = 0.0
-    for _ in range(20):
+    for _ in range(13):
         middle = (low + high) / 2
         low, high = (middle, high) if stable(middle) else (low, middle)
     return low

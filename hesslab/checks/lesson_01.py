@@ -1,141 +1,138 @@
 """Checks of lesson 01, curvature at a point: six answers judged on fresh instances, and the exit ticket."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hesslab.checks.laws.feedback import SINGLE, SLOPE, Violation, check, differs, numbers
+from hesslab.checks.laws.feedback import EXACT, SINGLE, SLOPE, Violation, check, differs, numbers
+from hesslab.checks.laws.objectives import blame_step, farthest, quartic, recorded
 from hesslab.checks.laws.ticket import Question
-from hesslab.objectives import deep_linear, logistic_regression, peano
+from hesslab.objectives import Objective, deep_linear, logistic_regression
 
 Vector = NDArray[np.float64]
 Laws = Iterator[Violation | None]
 Answer = Callable[..., Any]
+MOST_VALUES = 9  # that one curvature may cost; a whole Hessian of 8 variables costs more
 
 
 @check
-def check_rosenbrock_hessian(hessian: Answer, rng: np.random.Generator) -> Laws:
-    """The four second derivatives of 100 (y − x²)² + (1 − x)², away from the valley and at its minimum."""
-    for x, gap in zip(_signed(rng, 0.6, 1.4, 3), _signed(rng, 0.5, 1.0, 3), strict=True):
-        yield _rosenbrock_law(hessian(np.array([x, x**2 + gap])), float(x), float(x**2 + gap))
-    yield _rosenbrock_law(hessian(np.array([1.0, 1.0])), 1.0, 1.0)
+def check_taylor_slope(taylor_slope: Answer, rng: np.random.Generator) -> Laws:
+    """3 with g and H right, 2 with a wrong H, 1 with a wrong g, 4 where the cubic term vanishes."""
+    names = {3: "g and H right", 2: "a wrong Hessian", 1: "a wrong gradient", 4: "both right, no cubic term"}
+    for order, case in names.items():
+        x, u = rng.standard_normal(4), _signed(rng, 0.5, 1.0, 4)
+        u /= np.linalg.norm(u)
+        k = np.sign(u) * rng.uniform(0.5, 1.0, 4) * (order != 4)
+        f = quartic(x, 1.0, rng.standard_normal(4), _definite(rng, 4), k, 1.0)
+        g, H = f.gradient(x) + 0.1 * u * (order == 1), f.hessian(x) + 0.5 * np.outer(u, u) * (order == 2)
+        value, points = recorded(f.value)
+        found = taylor_slope(value, lambda _, g=g: g, lambda _, H=H: H, x, u)
+        yield _slope_law(found, order, case, farthest(points, x))
 
 
-def _rosenbrock_law(found: Any, x: float, y: float) -> Violation | None:
-    xx, xy, yy = 1200 * x**2 - 400 * y + 2, -400 * x, 200.0
-    right = np.array([[xx, xy], [xy, yy]])
-    product = "∂/∂x of −400 x (y − x²) has two terms, −400 (y − x²) and +800 x²; "
-    triangle = "Only one triangle is filled; put −400 x in both places."
+def _slope_law(found: Any, order: int, case: str, reach: float) -> Violation | None:
+    own = "With both right it is 3. Judge the g and H that are given, here a wrong one. Section 1."
+    lacks = "With both right it must be 3. Does your model have the term ½ dᵀH d, with its ½? Section 1."
     mistakes = {
-        "product-rule": ([[800 * x**2 + 2, xy], [xy, yy]], product + "the first is missing."),
-        "product-rule-other": ([[2 - 400 * (y - x**2), xy], [xy, yy]], product + "the second is missing."),
-        "lost-constant": (right - np.diag([2, 0]), "(1 − x)² has the second derivative 2; add it."),
-        "sign-of-mixed": (right * [[1, -1], [-1, 1]], "∂/∂x of 200 (y − x²) is −400 x, with a minus."),
-        "no-mixed": (np.diag([xx, yy]), "∂²f/∂x∂y is −400 x, not 0: the valley bends."),
-        "one-triangle": (np.triu(right), triangle),
-        "other-triangle": (np.tril(right), triangle),
-        "half": (right / 2, "The ½ belongs to the model ½ dᵀH d, not to H."),
+        "not-judged": (3 if order < 3 else np.nan, own),
+        "no-curvature-term": (2 if order > 2 else np.nan, lacks),
+        "no-slope-term": (1 if order > 2 else np.nan, "Does your model have the term g·d? Section 1."),
+        "no-value": (0, "The error does not fall: subtract f(x) from f(x + d). Section 1."),
+        "upside-down": (-order, "The sign is turned: the larger step has the larger error. Section 1."),
+        "natural-log": (order * np.log(10), "Divide the logarithm by that of the ratio of steps. Section 1."),
+        "ratio": (
+            found if np.all(numbers(found) > 50) else np.nan,
+            "This is a quotient of errors. Take its logarithm to base 10. Section 1.",
+        ),
     }
-    law = "H_ij = ∂²f/∂x_i ∂x_j"
-    case = f"Rosenbrock's function at ({x:.3f}, {y:.3f})"
-    advice = "Differentiate ∂f/∂x = −400 x (y − x²) − 2 (1 − x) and ∂f/∂y = 200 (y − x²)."
-    return _judged(found, right, mistakes, law, case, advice, 1)
+    law = "error of the quadratic model ∝ rᵖ"
+    advice = "Take the error at r = 1e-2 and at r = 1e-3; p is log10 of their quotient. Section 1."
+    violation = differs(found, order, law=law, case=case, advice=advice, mistakes=mistakes, tolerance=0.06)
+    return blame_step(violation, reach, 1e-4, 0.3)
 
 
 @check
 def check_curvature_along(curvature: Answer, rng: np.random.Generator) -> Laws:
     """The second derivative along a unit vector, for directions of any length, curvatures of any sign."""
-    for length, sign in ((3.0, 1), (0.4, -1), (2.0, -1), (5.0, 1)):
-        F = rng.standard_normal((4, 4))
-        parts = (
-            float(rng.uniform(1, 2)),
-            _signed(rng, 1, 2, 4),
-            sign * (F @ F.T / 4 + 2 * np.eye(4)),
-            rng.uniform(0.2, 0.5, 4),
-        )
-        yield _curvature_law(curvature, parts, length)
+    for length, sign, sizes in (
+        (3.0, 1, (1, 2)),
+        (0.4, -1, (1, 2, 2)),
+        (2.0, -1, (1, 1, 1, 2, 2, 3, 3, 1)),
+        (5.0, 1, (1, 1, 2, 2, 3)),
+    ):
+        u = _signed(rng, 1, 1, len(sizes)) * rng.permutation(sizes) / np.linalg.norm(sizes)
+        yield _curvature_law(curvature, u, length, sign * _definite(rng, len(u)), rng)
 
 
-def _quartic(parts: Any, x: Any) -> float:
-    """The value c + b·x + ½ xᵀA x + Σ k x³ + ½ Σ x⁴, with `parts` = (c, b, A, k)."""
-    (c, b, A, k), x = parts, numbers(x)
-    return float(c + b @ x + 0.5 * x @ A @ x + k @ x**3 + 0.5 * np.sum(x**4))
-
-
-def _curvature_law(curvature: Answer, parts: Any, length: float) -> Violation | None:
-    _, b, A, k = parts
-    value, x = partial(_quartic, parts), np.linspace(-0.3, 0.3, 4)
-    u = np.sign(b) / 2  # a direction in which the slope is far from 0
-    slope = u @ (b + A @ x + 3 * k * x**2 + 2 * x**3)
-    right = u @ (A + np.diag(6 * k * x + 6 * x**2)) @ u
-    coarse = value(x + u) - 2 * value(x) + value(x - u)
+def _curvature_law(
+    curvature: Answer, u: Vector, length: float, S: Vector, rng: np.random.Generator
+) -> Violation | None:
+    d, right = len(u), float(u @ S @ u)
+    x, slope = rng.standard_normal(d), 1.4 * right
+    s = rng.standard_normal(d)
+    parts = (rng.uniform(1e4, 2e4), s + (slope - s @ u) * u, S, rng.uniform(0.5, 1.0, d), 10.0)
+    value, points = recorded(quartic(x, *parts).value)
+    found = curvature(value, x, length * u)
+    calls, h = len(points), farthest(points, x)
     mistakes: dict[str, tuple[Any, str]] = {
         "not-normalized": (right * length**2, "This is dᵀH d. Curvature is per unit length: divide by ‖d‖²."),
         "normalized-once": (right * length, "This is dᵀH d/‖d‖. The length enters squared: divide by ‖d‖²."),
+        "max-norm": (right / max(abs(u)) ** 2, "The length is √Σd², not the largest |d|."),
+        "one-norm": (right / sum(abs(u)) ** 2, "The length is √Σd², not Σ|d|."),
         "slope": (slope, "This is the slope ∇f·u. Take the second difference, not the first."),
         "half": (right / 2, "f(x+hu) − 2 f(x) + f(x−hu) is h² uᵀH u: divide by h², not by 2 h²."),
         "absolute": (abs(right), "The sign was lost: downward curvature is negative."),
         "sign": (-right, "The sign is turned: outer values plus, middle value minus."),
-        "step-too-large": (coarse, "A step of 1 sees the fourth derivative. Take h near 1e-3."),
     }
-    found = curvature(value, x, length * u)
     law = "uᵀH u = (f(x+hu) − 2 f(x) + f(x−hu))/h² for small h and ‖u‖ = 1"
-    case = f"a function of 4 variables, a direction of length {length:g}"
+    case = f"a function of {d} variables, a direction of length {length:g}"
     advice = "Normalize the direction, and take the central second difference with h near 1e-3."
     violation = _judged(found, right, mistakes, law, case, advice, 2, SLOPE)
+    if violation is None and calls > MOST_VALUES:
+        advice = "Three values along u are enough; do not build the Hessian. Section 2."
+        return Violation("too-many-values", law, case, f"{calls} calls of `value`", advice)
+    violation = blame_step(violation, h, 3e-6, 0.06)
     if violation is None or violation.diagnosis != "value":
         return violation
-    shifts = (partial(_quartic, (parts[0] + 100 / k, *parts[1:])) for k in (1, 3, 7, 11, 13, 17))
-    moved = [abs(float(numbers(curvature(f, x, length * u)) - numbers(found))) for f in shifts]
-    return _step_trouble(violation, abs(float(numbers(found)) / right), max(moved) / abs(right))
-
-
-def _step_trouble(violation: Violation, size: float, moved: float) -> Violation:
-    """Tell rounding (the answer moves when a constant is added to f) from a forgotten division (tiny)."""
-    diagnosis, advice = violation.diagnosis, violation.advice
-    if moved > 1e-3:
-        diagnosis = "step-too-small"
-        advice = "Adding a constant to f changed it: h is so small that rounding wins. Take 1e-3. Section 2."
-    elif size < 1e-3:
-        diagnosis, advice = "not-divided", "The second difference is h² uᵀH u: divide it by h². Section 2."
-    return Violation(diagnosis, violation.law, violation.case, violation.found, advice)
+    if abs(numbers(curvature(lambda y: value(y) + 1, x, length * u)) - numbers(found)) > 0.1 * abs(right):
+        advice = "A constant added to f moves it: the coefficients must add to 0, as 1, −2, 1. Section 2."
+        return replace(violation, diagnosis="coefficients", advice=advice)
+    for power, name in ((1, "divided-by-h"), (0, "not-divided")):
+        if abs(numbers(found) / right - h ** (2 - power)) < 0.1 * h ** (2 - power):
+            advice = "The second difference is h² uᵀH u: divide it by h², not by h and not by 1. Section 2."
+            return replace(violation, diagnosis=name, advice=advice)
+    return violation
 
 
 @check
-def check_mixed_partials(mixed_partials: Answer, rng: np.random.Generator) -> Laws:
-    """Both orders of differentiation at 0, for smooth functions with a multiple of Peano's added."""
-    for c in _signed(rng, 0.5, 2.0, 3):
-        smooth = (float(_signed(rng, 0.3, 0.45, 1)[0]), *rng.uniform(-1, 1, 6))
-        yield _mixed_law(mixed_partials(partial(_with_peano, float(c), smooth)), float(c), smooth[0])
+def check_softmax_zeros(softmax_zeros: Answer, rng: np.random.Generator) -> Laws:
+    """C d − (C − 1) rank X, for data with unused features, dependent features, and few examples."""
+    X, Z = rng.standard_normal((2, 30, 8))
+    X[:, rng.permutation(8)[:3]] = 0
+    Z[:, 5] = Z[:, 0] + Z[:, 1]
+    yield _zeros_law(softmax_zeros(X, 4), X, 4, 5, "3 features unused")
+    yield _zeros_law(softmax_zeros(Z, 3), Z, 3, 7, "one feature the sum of two others")
+    yield _zeros_law(softmax_zeros(Z[:4], 5), Z[:4], 5, 4, "few examples")
 
 
-def _with_peano(c: float, smooth: tuple[float, ...], point: Any) -> float:
-    x, y = numbers(point)
-    m, c0, a, b, p, q, r = smooth
-    polynomial = c0 + a * x + b * y + m * x * y + p * x**2 + q * y**2 + r * x**2 * y
-    return float(polynomial + c * peano().value([x, y]))
-
-
-def _mixed_law(found: Any, c: float, m: float) -> Violation | None:
-    right = np.array([m - c, m + c])
-    alike = "The two orders were taken to agree. Compute each with its own inner difference."
+def _zeros_law(found: Any, X: Vector, C: int, rank: int, kind: str) -> Violation | None:
+    d, unused = X.shape[1], int((X == 0).all(axis=0).sum())
+    useless = "Null directions of X count too, not only unused features: take its rank."
     mistakes = {
-        "same-step": ([m, m], "Equal steps use the same four points in both orders: shrink the inner step."),
-        "swapped": (right[::-1], "First comes ∂/∂y (∂f/∂x): in x with the *small* step, then in y."),
-        "assumed-symmetry": ([m - c, m - c], alike),
-        "assumed-symmetry-other": ([m + c, m + c], alike),
-        "constant": ([-1.0, 1.0], "−1 and +1 belong to Peano's function alone; use the f that is given."),
-        "sign": (-right, "Both signs are turned: a difference is forward minus backward."),
-        "factor-two": (2 * right, "A central difference is divided by twice its step."),
-        "factor-four": (4 * right, "Central differences are divided by twice their steps, both of them."),
+        "unused-features-only": (C * unused + d - unused, useless),
+        "non-zeros": ((C - 1) * rank, "This counts the eigenvalues that are not 0."),
+        "logistic": (d - rank, "This is the count for one weight vector. Softmax has one for each class."),
+        "no-shift": (C * (d - rank), "Adding one vector to all classes' weights changes nothing either."),
+        "shifts-only": (d, "These are the shifts alone. Null directions of X add more, one for each class."),
+        "counted-twice": (C * (d - rank) + d, "Shifts along null directions of X are counted twice."),
     }
-    law = "(∂/∂y ∂f/∂x, ∂/∂x ∂f/∂y) at (0, 0)"
-    case = f"a polynomial plus {c:.2f} times Peano's function"
-    advice = "Nest two central differences, the inner step a thousand times smaller than the outer."
-    return _judged(found, right, mistakes, law, case, advice, 3, SLOPE)
+    law = "the zeros are the directions with the same logits, up to a constant, in every example"
+    case = f"{kind}, {C} classes, {d} features, {len(X)} examples"
+    advice = "Count the directions of θ that change no softmax probability."
+    return _judged(found, C * d - (C - 1) * rank, mistakes, law, case, advice, 4, EXACT)
 
 
 @check
@@ -172,25 +169,22 @@ def _logistic_law(hessian: Answer, w: Vector, X: Vector, y: Vector) -> Violation
 
 @check
 def check_curvature_from_symmetry(curvature: Answer, rng: np.random.Generator) -> Laws:
-    """vᵀH v = −g·s for two-layer linear networks, against their exact Hessian."""
-    for inputs, width in ((3, 2), (2, 4), (1, 1)):
-        M = _signed(rng, 1.0, 2.0, (inputs, inputs))
-        yield _symmetry_law(curvature, M, _signed(rng, 0.5, 1.0, 2 * inputs * width))
+    """vᵀH v = −g·s for two-layer linear networks, of either sign, against their exact Hessian."""
+    for inputs, width, c in ((3, 2, 3.0), (2, 4, -1.0), (1, 1, 3.0)):
+        theta = _signed(rng, 0.5, 1.0, 2 * inputs * width)
+        W1, W2 = theta.reshape(2, -1)[0].reshape(width, -1), theta.reshape(2, -1)[1].reshape(inputs, -1)
+        noise = rng.standard_normal((inputs, inputs))
+        M = c * W2 @ W1 + noise * np.linalg.norm(W2 @ W1) / (2 * np.linalg.norm(noise))
+        yield _symmetry_law(curvature, deep_linear([inputs, width, inputs], M), theta)
 
 
-def _product_gradient(M: Vector, theta: Any) -> Vector:
-    """The gradient of ½ ‖W₂ W₁ − M‖², θ holding W₁ and then W₂."""
-    halves = numbers(theta).reshape(2, -1)
-    W1, W2 = halves[0].reshape(-1, len(M)), halves[1].reshape(len(M), -1)
-    R = W2 @ W1 - M
-    return np.concatenate([(W2.T @ R).ravel(), (R @ W1.T).ravel()])
-
-
-def _symmetry_law(curvature: Answer, M: Vector, theta: Vector) -> Violation | None:
-    half, width = len(theta) // 2, len(theta) // (2 * len(M))
+def _symmetry_law(curvature: Answer, loss: Objective, theta: Vector) -> Violation | None:
+    half = len(theta) // 2
     v = np.concatenate([theta[:half], -theta[half:]])
-    right = float(v @ deep_linear([len(M), width, len(M)], M).hessian(theta) @ v)
+    right = float(v @ loss.hessian(theta) @ v)
+    gradient, points = recorded(loss.gradient)
     mistakes = {
+        "absolute": (abs(right), "vᵀH v = −g·s has either sign: no absolute value."),
         "sign": (-right, "vᵀH v + g·s = 0, so vᵀH v = −g·s, with a minus."),
         "orbit-is-flat": (0.0, "L is constant on the orbit, but the orbit bends: the term g·s remains."),
         "one-factor": (right / 2, "Only one factor was counted: s = (W₁, W₂) has both."),
@@ -198,9 +192,13 @@ def _symmetry_law(curvature: Answer, M: Vector, theta: Vector) -> Violation | No
         "rayleigh": (right / (v @ v), "This is the Rayleigh quotient. Asked for is vᵀH v, not divided."),
     }
     law = "vᵀH v = −g·s, with v = (W₁, −W₂) and s = (W₁, W₂)"
-    case = f"½ ‖W₂ W₁ − M‖², {len(M)} inputs, {width} hidden units"
+    case = f"½ ‖W₂ W₁ − M‖², {len(theta)} weights"
     advice = "Differentiate L(eᵗ W₁, e⁻ᵗ W₂) = const twice at t = 0."
-    return _judged(curvature(partial(_product_gradient, M), theta), right, mistakes, law, case, advice, 6)
+    violation = _judged(curvature(gradient, theta), right, mistakes, law, case, advice, 6)
+    if violation is None and len(points) > 1:
+        advice = "A difference of gradients is a second derivative: one gradient is enough. Section 6."
+        return Violation("too-many-gradients", law, case, f"{len(points)} calls of `gradient`", advice)
+    return violation
 
 
 WORDS = ("minimum", "maximum", "saddle", "undecided")
@@ -210,12 +208,14 @@ Blame = dict[str, tuple[str, str]]  # a wrong word -> diagnosis, advice
 @check
 def check_classify(classify: Answer, rng: np.random.Generator) -> Laws:
     """The word for a critical point, from the signs of its eigenvalues, at every scale of the Hessian."""
-    scale = _whatever(
-        "absolute-tolerance", "Rescaling the loss changed the answer: compare with rtol · max|λ|."
-    )
+    scale = _whatever("absolute-tolerance", "Rescaling the loss changed it: compare with rtol · max|λ|.")
     cases = list(_critical_points(rng))
     for name, H, right, blame in cases:
         yield _word_law(classify(H), right, name, blame)
+    ignored = _whatever("rtol-ignored", "Use the argument `rtol`: a matrix can be read at several levels.")
+    for spectrum in ((1, 0.1), (1, -0.1)):
+        case = f"diag{spectrum} with rtol = 0.2"
+        yield _word_law(classify(np.diag(spectrum), rtol=0.2), "undecided", case, ignored)
     for name, H, right, _ in cases:
         for factor in (1e-13, 1e8):
             yield _word_law(classify(factor * H), right, f"{factor:g} times {name}", scale)
@@ -226,6 +226,8 @@ def _critical_points(rng: np.random.Generator) -> Iterator[tuple[str, Vector, st
     diagonal = {"minimum": ("reads-the-diagonal", "Diagonal entries are not eigenvalues: use eigvalsh.")}
     product = _whatever("reads-the-determinant", "Two minus signs vanish in a product: look at each λ.")
     rounded = _whatever("rounding-as-sign", "1e-13 max|λ| is rounding, no sign: compare with rtol · max|λ|.")
+    signed = _whatever("largest-not-size", "The scale is the largest |λ|: abs comes before max.")
+    coarse = {"undecided": ("coarse-tolerance", "1e-6 max|λ| is far above rtol = 1e-8: it has a sign.")}
     hidden = {"undecided": ("zero-hides-saddle", "λ > 0 and λ < 0 make a saddle, whatever the others are.")}
     zero = {
         "minimum": ("zero-means-minimum", "λ = 0 decides nothing: x² + y⁴ has a minimum, x² − y⁴ a saddle."),
@@ -242,6 +244,10 @@ def _critical_points(rng: np.random.Generator) -> Iterator[tuple[str, Vector, st
         ([2, 0, -1], "saddle", hidden),
         ([2, 1, -1e-13], "undecided", rounded),
         ([2, 1, 1e-13], "undecided", rounded),
+        ([-2, -1, -1e-13], "undecided", signed),
+        ([-2, -1, 1e-13], "undecided", signed),
+        ([1, 1e-6], "minimum", coarse),
+        ([1, -1e-6], "saddle", coarse),
     )
     yield "the matrix [[1, 3], [3, 2]]", np.array([[1.0, 3.0], [3.0, 2.0]]), "saddle", diagonal
     for name in ((2, 1, 0), (-2, -1, 0), (0, 0)):
@@ -285,6 +291,11 @@ def _judged(
     return differs(found, right, law=law, case=case, advice=advice, mistakes=placed, tolerance=tolerance)
 
 
+def _definite(rng: np.random.Generator, d: int) -> Vector:
+    B = rng.standard_normal((d, d))  # no eigenvalue of the result is below 2
+    return np.asarray(B @ B.T / d + 2 * np.eye(d))
+
+
 def _signed(rng: np.random.Generator, low: float, high: float, size: Any) -> Vector:
     """Numbers whose size is between `low` and `high`, of either sign: random, and never near 0."""
     return np.asarray(rng.uniform(low, high, size) * rng.choice([-1.0, 1.0], size))
@@ -297,7 +308,7 @@ TICKET = (
         (
             "It is constant in t.",
             "It is constant for small t.",
-            "It changes by o(t²), and no more is known.",
+            "It changes by o(t²), not downward for small t; whether it is constant is open.",
             "It is constant, since v comes from a symmetry of the model.",
         ),
         2,
@@ -319,15 +330,20 @@ TICKET = (
         },
     ),
     Question(
-        "count-zeros",
-        "Softmax regression with 5 classes and 20 features. Two features are 0 in every example, the other "
-        "18 are linearly independent. How many eigenvalues of the Hessian are 0?",
-        ("10", "20", "28", "30"),
-        2,
+        "close-eigenvalues",
+        "The Hessians of two halves of the data differ by 0.3 in norm. λ₅ = 2.05 and λ₆ = 2.00 are at "
+        "least 1.5 away from all others. What can you report?",
+        (
+            "The eigenvectors v₅ and v₆.",
+            "The plane of v₅ and v₆, not the two vectors in it.",
+            "Neither the vectors nor the plane.",
+            "Neither the eigenvalues nor their eigenvectors.",
+        ),
+        1,
         {
-            0: "10 counts the dead weights. Shifting all class weights by one vector is free too. Section 4.",
-            1: "20 counts the shifts. A dead feature has 5 weights, all of them without effect. Section 4.",
-            3: "10 + 20 counts the shifts along the two dead features twice: 10 + 18. Section 4.",
+            0: "Their gap is below the noise: within their plane they may turn by any angle. Section 3.",
+            2: "The plane is five times the noise away from the rest, and turns little. Section 3.",
+            3: "Noise of norm 0.3 moves no eigenvalue by more than 0.3, whatever the gaps. Section 3.",
         },
     ),
 )

@@ -122,7 +122,8 @@ def differs(
     """A violation unless `found` equals `expected` to `tolerance`, relative to the largest number expected.
 
     `mistakes` maps a diagnosis to (the value that the mistake would give, advice): where `found` equals one
-    of them, that diagnosis is given. A wrong shape and a number that is not finite are diagnoses of their own.
+    of them, that diagnosis is given. A wrong shape, and a number that is not finite, have diagnoses of their
+    own.
     """
     if found is None:
         return Violation("returns-nothing", law, case, "None", "The function has no `return`.")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hesslab.checks.laws.feedback import Violation, differs, numbers
+from hesslab.objectives import Objective
 
 Vector = NDArray[np.float64]
 Mistakes = dict[str, tuple[Any, str]]
@@ -152,6 +153,61 @@ def usual_mistakes(expected: ArrayLike, *, num_examples: int = 0) -> Mistakes:
         hint = "The mixed derivatives ∂²f/∂x_i∂x_j, i ≠ j, are missing."
         known["diagonal-only"] = (np.diag(np.diag(right)), hint)
     return known
+
+
+def quartic(x0: Vector, c: float, s: Vector, S: Vector, k: Vector, q: float) -> Objective:
+    """The function c + s·y + ½ yᵀS y + Σ k y³ + q Σ y⁴ with y = x − x0.
+
+    At x0 its gradient is s, and its Hessian S. `x0`, `s` and `k` have shape (d,), `S` (d, d), symmetric.
+
+    >>> f = quartic(np.ones(1), 2.0, np.ones(1), 6 * np.eye(1), np.zeros(1), 1.0)
+    >>> f.value([1.0]), f.value([2.0]), f.hessian([1.0]).tolist()
+    (2.0, 7.0, [[6.0]])
+    """
+    return Objective(
+        "quartic",
+        len(x0),
+        lambda x: c + s @ (x - x0) + (x - x0) @ S @ (x - x0) / 2 + (k + q * (x - x0)) @ (x - x0) ** 3,
+        lambda x: s + S @ (x - x0) + 3 * k * (x - x0) ** 2 + 4 * q * (x - x0) ** 3,
+        lambda x: S + np.diag(6 * k * (x - x0) + 12 * q * (x - x0) ** 2),
+    )
+
+
+def recorded(function: Callable[[Vector], Any]) -> tuple[Callable[[Any], Any], list[Vector]]:
+    """`function`, and the growing list of the points at which it was called.
+
+    >>> value, points = recorded(lambda x: x @ x)
+    >>> value([1.0, 2.0]), points
+    (5.0, [array([1., 2.])])
+    """
+    points: list[Vector] = []
+
+    def called(x: Any) -> Any:
+        points.append(numbers(x))
+        return function(points[-1])
+
+    return called, points
+
+
+def farthest(points: list[Vector], x: Vector) -> float:
+    """The largest distance of one of `points` from x; 0 where there is none."""
+    return max((float(np.linalg.norm(point - x)) for point in points), default=0.0)
+
+
+def blame_step(violation: Violation | None, step: float, low: float, high: float) -> Violation | None:
+    """A wrong value is blamed on the finite `step` where that lies outside [low, high]; 0 is no step.
+
+    >>> blame_step(Violation("value", "", "", "", ""), 1e-9, 1e-6, 0.1).diagnosis
+    'step-too-small'
+    """
+    structural = {"returns-nothing", "shape", "not-finite"}
+    if violation is None or violation.diagnosis in structural or step == 0 or low <= step <= high:
+        return violation
+    if step < low:
+        hint = f"Your step is {step:.0e}, so small that rounding wins. Take 1e-3. {violation.advice}"
+        return replace(violation, diagnosis="step-too-small", advice=hint)
+    hint = f"Your step is {step:.2g}, so large that higher derivatives enter. Take 1e-3. {violation.advice}"
+    return replace(violation, diagnosis="step-too-large", advice=hint)
 
 
 def _derivative(function: Callable[[Vector], Any], x: Vector) -> Vector:
