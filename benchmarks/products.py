@@ -207,6 +207,7 @@ def measure(task: Task, matrix: str, steps: int, repeats: int) -> dict[str, dict
     for name, (module, make) in ENGINES[matrix].items():
         try:
             importlib.import_module(module)
+            task.model.train()  # PyHessian leaves it in eval mode
             with sdpa_kernel(SDPBackend.MATH):
                 rows[name] = {"error": error(task, matrix, make, v), "make": make}
         except ImportError:
@@ -218,6 +219,7 @@ def measure(task: Task, matrix: str, steps: int, repeats: int) -> dict[str, dict
         with sdpa_kernel(SDPBackend.MATH):
             unit = statistics.median(cpu_seconds(gradient(task)) for _ in range(5))
             for name, row in running.items():
+                task.model.train()
                 seconds = cpu_seconds(lambda make=row["make"]: walk(make(task, steps), v, steps))
                 prices.setdefault(name, []).append(seconds / steps / unit)
                 task.model.zero_grad(set_to_none=True)

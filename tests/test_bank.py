@@ -4,6 +4,7 @@ A new set of exercises comes under these tests by its file `tests/bank/NN_slug.t
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import itertools
@@ -45,15 +46,17 @@ def namespaces():
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory):
-    """Per set, the results of submissions: solution, blank, each answer alone, the k-th of each exercise."""
-    return {path.stem: _graded(path, tmp_path_factory.mktemp(path.stem)) for path in BANKS}
+def graded(tmp_path_factory, pytestconfig):
+    """The results of a set: solution, blank, the k-th answers of all exercises, each answer alone."""
+    alone = pytestconfig.getoption("--bank") == "all"
+    paths = {path.stem: path for path in BANKS}
+    return functools.cache(lambda stem: _graded(paths[stem], tmp_path_factory.mktemp(stem), alone))
 
 
-def _graded(path, folder):
+def _graded(path, folder, alone):
     stem, right = path.stem, answers_of(path.stem)
     submissions = {"solution": solution(stem), "blank": learners_copy(stem)}
-    for answer in bank(path):
+    for answer in bank(path) if alone else ():
         mixed = {**right, answer.exercise: answer.code}
         submissions[str(answer)] = with_answers(learners_copy(stem), mixed)
     for kind in ("right", "wrong"):
@@ -117,14 +120,14 @@ def test_the_check_knows_the_answer(stem, answer, seed, namespaces, capsys):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_the_solution_gets_full_marks(stem, graded):
-    result = graded[stem]["solution"]
+    result = graded(stem)["solution"]
     assert result["points"] == result["max_points"] > 0
     assert result["notes"] == []
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_the_blank_gets_nothing_and_runs_to_the_end(stem, graded):
-    result = graded[stem]["blank"]
+    result = graded(stem)["blank"]
     assert result["points"] == 0
     assert result["notes"] == []
     assert {e["diagnosis"] for e in result["exercises"]} == {"not-attempted"}
@@ -132,8 +135,10 @@ def test_the_blank_gets_nothing_and_runs_to_the_end(stem, graded):
 
 
 @pytest.mark.parametrize(("stem", "answer"), ANSWERS)
-def test_an_answer_alone_moves_only_its_own_points(stem, answer, graded):
-    result = graded[stem][str(answer)]
+def test_an_answer_alone_moves_only_its_own_points(stem, answer, graded, pytestconfig):
+    if pytestconfig.getoption("--bank") != "all":
+        pytest.skip("each answer alone: --bank=all")
+    result = graded(stem)[str(answer)]
     lost = 0 if answer.kind == "right" else _outcome(result, answer.exercise)["max_points"]
     assert result["points"] == result["max_points"] - lost, result["exercises"]
     assert _outcome(result, answer.exercise)["diagnosis"] == answer.diagnosis
@@ -144,7 +149,7 @@ def test_an_answer_alone_moves_only_its_own_points(stem, answer, graded):
 @pytest.mark.parametrize("kind", ["right", "wrong"])
 def test_answers_of_a_rank_together(path, kind, graded):
     for rank, chosen in enumerate(_ranked(path, kind), start=1):
-        result = graded[path.stem][f"{kind} {rank}"]
+        result = graded(path.stem)[f"{kind} {rank}"]
         for answer in chosen:
             outcome = _outcome(result, answer.exercise)
             assert (outcome["diagnosis"], outcome["passed"]) == (answer.diagnosis, kind == "right"), outcome

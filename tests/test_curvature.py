@@ -312,6 +312,20 @@ def test_predicted_memory_is_that_of_the_graphs():
     assert predicted == pytest.approx(sum(kept.values()), rel=0.3)
 
 
+def test_pieces_are_as_large_as_memory_allows_and_no_larger():
+    risk = classifier(examples=256, sizes=(32, 64, 4))
+    whole = hessian(risk).product.plan
+    H = hessian(risk, memory=whole.needed // 3)
+    piece, seen = H.product.plan.piece, []
+    handle = risk.model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    H @ draw(risk.num_parameters)
+    handle.remove()
+    assert max(seen) == piece
+    assert sum(seen) == 256
+    part = EmpiricalRisk(risk.model, risk.loss, tuple(d[:piece] for d in risk.data))
+    assert 0.9 * whole.needed // 3 <= hessian(part).product.plan.needed <= whole.needed // 3
+
+
 def test_for_one_product_no_graph_is_kept():
     risk = classifier()
     H = hessian(risk, num_products=1)

@@ -58,7 +58,7 @@ CORE = {
 OTHER = {
     "safety": (set(), {"twice_differentiable"}),
     "products": ({"risk", "safety", "losses", "memory"}, None),
-    "kfac": ({"risk"}, {"kfac"}),
+    "kfac": ({"risk", "losses"}, {"kfac"}),
     "stability": ({"curvature", "lanczos", "dynamics"}, {"Tracker", "effective_sharpness"}),
     "audit": (
         {"risk", "curvature", "lanczos", "trace", "density", "stability", "dynamics"},
@@ -163,7 +163,8 @@ def test_arrows_go_down_only(path):
     used = rooms_used(path)
     room = named(path).removesuffix(".py").replace("\\", "/")
     if room.startswith("checks/laws"):
-        allowed = {"checks", "matrices", "operators"} | ({"risk"} if room.endswith("curvature") else set())
+        allowed = {"checks", "matrices", "objectives", "operators"}
+        allowed |= {"risk"} if room.endswith("curvature") else set()
     elif room.startswith("checks"):
         allowed = set(ROOMS) | {"checks"}
         assert "plots" not in used, "a check draws nothing"
@@ -219,7 +220,7 @@ def test_randomness_is_a_required_keyword(path):
             continue
         assert "rng" not in [a.arg for a in function.args.args], f"{function.name} takes rng by position"
         for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-            exempt = function.name == "fisher"  # draws only where the Fisher matrix has no closed form
+            exempt = function.name in ("fisher", "kfac")  # these draw only where they are asked to sample
             assert argument.arg != "rng" or default is None or exempt, f"{function.name} gives rng a default"
 
 

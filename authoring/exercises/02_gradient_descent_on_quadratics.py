@@ -191,7 +191,7 @@ def guaranteed_step(X, ridge):
 # {{exercise find_stable_step}}
 #
 # Now without a Hessian. You get the gradient of a quadratic as a function, a start, and a step size `high` that is known to be unstable. Find
-# the largest stable step to a tenth of a per cent. All eigenvalues are positive. They lie within a factor of 20 of each other.
+# the largest stable step to a tenth of a per cent. All eigenvalues are positive. They lie within a factor of 5 of each other.
 #
 # Two traps. The steepest mode may begin very small, and hide behind the others. And a run that has converged has a gradient of pure rounding,
 # which no longer shrinks.
@@ -205,7 +205,7 @@ def guaranteed_step(X, ridge):
 # <details><summary>Hint 2</summary>
 #
 # How to decide: compare the length of the gradient late in the run with its length half-way. The modes that shrink must be gone by
-# then. Two hundred steps are enough here.
+# then. A hundred steps are enough here.
 #
 # </details>
 #
@@ -225,7 +225,7 @@ def find_stable_step(gradient, start, high):
     """
 
     ### BEGIN SOLUTION
-    def stable(eta, steps=100):
+    def stable(eta, steps=40):
         x, lengths = np.array(start, dtype=float), []
         for _ in range(2 * steps):
             g = gradient(x)

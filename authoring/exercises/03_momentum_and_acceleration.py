@@ -244,11 +244,11 @@ def scheduled_sgd(gradient, theta, rates, beta):
 # {{exercise cycle_length}}
 #
 # Where does heavy ball end, from `x0` at rest, on a function of one variable? Return the smallest $p \ge 1$ with $x_{t+p} = x_t$ in the long run: 1 where it converges, 3 on the
-# function of Section 7. Return 0 where it diverges. No cycle is longer than 12. Converged or periodic means up to rounding, *relative to the size of the points*.
+# function of Section 7. Return 0 where it diverges. No cycle is longer than 12, and after 300 steps everything has settled. Converged or periodic means up to rounding, *relative to the size of the points*.
 #
 # <details><summary>Hint 1</summary>
 #
-# Run heavy ball for some thousand steps before you compare anything. Keep the points.
+# Run heavy ball for all `steps` steps before you compare anything. Keep the points.
 #
 # </details>
 #
@@ -266,14 +266,14 @@ def scheduled_sgd(gradient, theta, rates, beta):
 
 
 # %% answer="cycle_length"
-def cycle_length(gradient, x0, eta, beta):
+def cycle_length(gradient, x0, eta, beta, steps=300):
     """The period of heavy ball on a function of one number in the long run; 1: it converges, 0: it diverges.
 
-    `gradient` is a function of a number x; `x0` is the start, at rest.
+    `gradient` is a function of a number x; `x0` is the start, at rest; after `steps` steps it has settled.
     """
     ### BEGIN SOLUTION
     points = [x0, x0]
-    for _ in range(3000):
+    for _ in range(steps):
         x = points[-1] - eta * gradient(points[-1]) + beta * (points[-1] - points[-2])
         if not abs(x) < 1e10 * abs(x0):
             return 0

@@ -119,6 +119,8 @@ theta, h = np.random.default_rng(1).standard_normal(24), 1e-3
 values, vectors = eigh(net.hessian(theta))
 rises = [net.value(theta + h * v) - 2 * net.value(theta) + net.value(theta - h * v) for v in vectors.T]
 claim("1.4", abs(np.array(rises) / h**2 - values).max() / abs(values).max(), expected=0, tolerance=1e-4)
+
+# %%
 S = np.diag([1.0, 10.0])
 print("2 × 2 form: eigenvalues in θ", eigvalsh(A).round(2), "and in φ", eigvalsh(S @ A @ S).round(2))
 
@@ -141,6 +143,8 @@ def jacobian(gradient, x, h=1e-5):
 
 J = jacobian(net.gradient, theta)
 claim("1.1", abs(J - J.T).max() / abs(J).max(), expected=0, tolerance=1e-6)
+
+# %%
 origin, beside = (jacobian(objectives.peano().gradient, np.array(p)) for p in ([0.0, 0.0], [0.3, 0.1]))
 print("Peano at the origin", (origin.round(3) + 0).tolist(), "  beside it", beside.round(3).tolist())
 

@@ -74,7 +74,7 @@ steep = 1 + int(np.flatnonzero(lasting > 1e-6)[-1])
 print("steps until the error stays below a millionth:", steep)
 
 # %% [markdown]
-# From 1 to 263. Here momentum is a loss: no mode of heavy ball can ever shrink faster than $\sqrt\beta$ a step, since two numbers whose
+# From 1 to 263. Here momentum is a loss: no mode of heavy ball shrinks faster than $\sqrt\beta$ a step in the long run, since two numbers whose
 # product is β cannot both be smaller than $\sqrt\beta$. What is it good for, then? Look at all modes together.
 #
 # ## 2. The plane of ηλ and β
@@ -124,7 +124,7 @@ show(figure, "At ηλ = 0.1 the mode creeps at β = 0 and is gone fast at 0.46; 
 # 3. *The white triangle* on the right is unstable. Its border is slanted, and so momentum stabilizes: at $\eta\lambda = 3$, where gradient descent diverges, β = 0.8
 #    converges.
 #
-# Where exactly is the border? A root leaves the unit circle at $r = 1$, at $r = -1$, or as a complex pair. The pair has modulus $\sqrt\beta < 1$. Put in $r = 1$, and
+# Where exactly is the border? A root leaves the unit circle through $r = 1$, through $r = -1$, or as a complex pair. The pair has modulus $\sqrt\beta < 1$. Put in $r = 1$, and
 # you get $\eta\lambda = 0$. Put in $r = -1$, and you get $\eta\lambda = 2 + 2\beta$.
 #
 # **Nesterov's momentum** takes the gradient one momentum step ahead:
@@ -216,7 +216,7 @@ for name, rule in (("GD, η", gd(1.0)), ("GD, 10 η", gd(10.0)), ("HB, β = 0.9"
 # $$\eta = \frac{4}{(\sqrt L + \sqrt\mu)^2}, \qquad \sqrt\beta = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}, \qquad
 # \text{Nesterov:}\quad \eta = \frac1L, \quad \beta = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}.$$
 #
-# A word on this β. It depends on κ alone, and tends to 1 as κ grows: 0.67 for κ = 100, 0.96 for κ = 10 000. The familiar 0.9 is the best β for κ near 1450. Heavy ball
+# A word on this β. It depends on κ alone, and tends to 1 as κ grows: 0.67 for κ = 100, 0.96 for κ = 10 000. The familiar 0.9 is the best β for κ near 1440. Heavy ball
 # then has the factor $\sqrt\beta$ in *every* mode. Nesterov's most common setting has $1 - 1/\sqrt\kappa$. Its best one for quadratics has
 # $\eta = 4/(3L + \mu)$, $\beta = \big(\sqrt{3\kappa+1} - 2\big)/\big(\sqrt{3\kappa+1} + 2\big)$ and the factor $1 - 2/\sqrt{3\kappa+1}$.
 
@@ -309,7 +309,7 @@ print("gentle start:", steps_to(soft, spread), f" largest error on the way {abs(
 #
 # ## 5. The best polynomial
 #
-# Is there anything better than $\sqrt\kappa$? After $t$ steps, every method that adds gradients to earlier points has the error $p_t(H)\, e_0$ with a polynomial $p_t$ of
+# Is there anything better than $\sqrt\kappa$? After $t$ steps, every method that starts at $\theta_0$ and adds multiples of the gradients it has seen has the error $p_t(H)\, e_0$ with a polynomial $p_t$ of
 # degree $t$ and $p_t(0) = 1$. Lesson 02 had $(1 - \eta\lambda)^t$. The best polynomial for *all* spectra between μ and $L$ is the one with the smallest maximum
 # there: Chebyshev's, shifted and scaled. With $s = (\sqrt\kappa - 1)/(\sqrt\kappa + 1)$ its maximum is
 #
@@ -421,7 +421,7 @@ for name, rule in tuned(mu, L).items():
 assert min(until["HB"][:100]) > 1 > max(until["GD"]) and max(until["Nesterov"]) < 1
 print(f"heavy ball at its worst: {max(until['HB']):.1f} times the start")
 figure, axes = panels()
-axes.set(xscale="log", xlim=(1, 2e5), ylim=(4e-4, 20), ylabel="distance left, start = 1")
+axes.set(xscale="log", xlim=(1, 2e5), ylim=(2e-4, 20), ylabel="distance left, start = 1")
 watched(axes, {name: (np.arange(1, len(left) + 1), left) for name, left in until.items()}, log=True)
 show(figure, "On digits heavy ball rises to 4 times its start, then needs 36 times fewer steps than descent.")
 
@@ -431,7 +431,7 @@ show(figure, "On digits heavy ball rises to 4 times its start, then needs 36 tim
 # root again. Momentum saves a factor of 36, and $\sqrt\kappa$ promised up to 87.
 #
 # Look at the hump. Gradient descent and Nesterov never leave the distance of their start. Heavy ball does at once, goes away to 4.2 times that distance, and is back only after
-# more than a hundred steps. Stop it there, and you would have been better off without momentum. Nesterov needs 585 steps, hardly more, and has no hump. On most days it is the better bargain.
+# more than a hundred steps. Stop it there, and you would have been better off without momentum. Nesterov needs 585 steps, hardly more, and has no hump. Here it is the better bargain.
 #
 # ## 7. The second failure: a cycle
 #
@@ -468,8 +468,8 @@ print(f"one round leaves {radius(step, 25.0) ** 3:.3f} of a small deviation from
 figure, axes = panels()
 axes.axhspan(1, 2, color="#DDDDDD")
 axes.set(ylabel="x (grey: curvature 1)")
-axes.plot(walks["HB"][:31], "^", color="#009E73", markevery=1, zorder=3)
 watched(axes, {name: walks[name][:31] for name in ("GD", "Nesterov", "HB")})
+axes.plot(walks["HB"][:31], "^", color="#009E73", markevery=1, zorder=3)
 show(figure, "Heavy ball goes round three points for ever, none in the grey strip; the others settle at 0.")
 
 # %% [markdown]

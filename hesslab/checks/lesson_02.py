@@ -1,6 +1,7 @@
 """Checks of lesson 02, gradient descent on quadratics: six answers judged, and the exit ticket."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,12 @@ def _step_law(largest_stable_step: Answer, values: Vector) -> Violation | None:
         "smallest": (2 / (low or np.nan), "The steepest mode fails first: take λmax, not λmin."),
         "condition-number": (2 * low / top, "κ sets the speed. Stability asks for ηλmax < 2 alone."),
     }
-    scaled = {name: (np.append(size * wrong, 1), hint) for name, (wrong, hint) in mistakes.items()}
-    found = found if found is None or number.shape else np.append(size * number, 1)  # the right one may be 0
     advice = "0 for a negative λ, measured with rtol · max|λ|; else 2/λmax."
-    return _judged(found, np.append(size * right, 1), scaled, law, case, advice, 2)
+    if right > 0 or found is None or number.shape:
+        return _judged(found, right, mistakes, law, case, advice, 2)
+    scaled = {name: (np.append(size * wrong, 1), hint) for name, (wrong, hint) in mistakes.items()}
+    violation = _judged(np.append(size * number, 1), [0, 1], scaled, law, case, advice, 2)  # 0 has no scale
+    return violation and replace(violation, found=f"{number:.4g}, expected 0")
 
 
 def _extreme(number: float, right: float, low: float) -> tuple[str, str]:
@@ -175,7 +178,7 @@ def _guarantee_law(guaranteed_step: Answer, X: Vector, ridge: float) -> Violatio
 @check
 def check_find_stable_step(find_stable_step: Answer, rng: np.random.Generator) -> Laws:
     """2/λmax to 1e-3, found from gradients, where the steepest mode begins a thousand times smaller."""
-    spectrum = float(rng.choice([1, 40])) * np.array([float(rng.uniform(7, 9)), 3.0, 1.0, 0.5])
+    spectrum = float(rng.choice([1, 40])) * np.array([float(rng.uniform(7, 9)), 4.0, 3.0, 2.0])
     H, b = with_spectrum(spectrum, rng=rng), rng.standard_normal(4)
     start = np.linalg.solve(H, b) + np.linalg.eigh(H)[1] @ np.array([1.0, -1.0, 1.0, 1e-3])
     found = find_stable_step(_gradient(H, b), start, 3.3 / spectrum[0])

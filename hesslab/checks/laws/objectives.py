@@ -177,8 +177,8 @@ def recorded(function: Callable[[Vector], Any]) -> tuple[Callable[[Any], Any], l
     """`function`, and the growing list of the points at which it was called.
 
     >>> value, points = recorded(lambda x: x @ x)
-    >>> value([1.0, 2.0]), points
-    (5.0, [array([1., 2.])])
+    >>> print(value([1.0, 2.0]), points)
+    5.0 [array([1., 2.])]
     """
     points: list[Vector] = []
 
