@@ -21,12 +21,7 @@ from hesslab.risk import EmpiricalRisk
 SLOPE = 1e-6  # central differences of float64 gradients, step 1e-5
 
 
-@pytest.fixture(autouse=True)
-def _double_precision():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def draw(*shape, seed=0):

@@ -28,12 +28,7 @@ DENSE = 1e-10  # against a dense float64 reference
 EXACT = 1e-12  # the same matrix computed in another way by the same library
 
 
-@pytest.fixture(autouse=True)
-def _double_precision():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def close(found, expected, tolerance=DENSE):

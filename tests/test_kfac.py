@@ -14,12 +14,7 @@ from hesslab.risk import EmpiricalRisk, mlp
 EXACT = 1e-12
 
 
-@pytest.fixture(autouse=True)
-def _double_precision():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def draw(*shape, seed=0):

