@@ -9,6 +9,7 @@
     python3 lab.py build [NN ...]   rebuild the notebooks of a lesson from authoring/
     python3 lab.py grade FILE ...   grade exercise notebooks
     python3 lab.py classroom DIR    write an nbgrader course directory
+    python3 lab.py exam DIR         write an exam, drawn from the bank with --seed N
     python3 lab.py bench            measure hesslab beside its peers
 
 Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago".
@@ -327,6 +328,15 @@ def in_project(path, extra):
     return command
 
 
+def bench(*arguments):
+    """The benchmarks, in an environment of their own: what the peers need has broken what the course needs."""
+    if "HESSLAB_VENV" in os.environ:
+        setup("bench")
+        return script("benchmarks/run.py", *arguments)
+    apart = dict(os.environ, HESSLAB_VENV=str(ROOT / ".venv-bench"))
+    return subprocess.call([sys.executable, str(ROOT / "lab.py"), "bench", *arguments], env=apart)
+
+
 def environment(**settings):
     """The environment of a command: the tools of .venv first, one thread unless asked otherwise."""
     path = str(BIN) + os.pathsep + os.environ.get("PATH", "")
@@ -359,7 +369,8 @@ COMMANDS = {
     "build": in_project("authoring/build.py", "dev"),
     "grade": in_project("classroom/grade.py", "dev"),
     "classroom": in_project("classroom/export.py", "dev"),
-    "bench": in_project("benchmarks/run.py", "bench"),
+    "exam": in_project("classroom/exam.py", "dev"),
+    "bench": bench,
 }
 
 

@@ -7,8 +7,8 @@ Each function takes a copy of θ, buffers and modes at the call and returns an `
 whose arrays are torch tensors on the device of the parameters. Expectations are means over the data, weighed
 as in `hesslab.risk`. All take three options: `num_products`, how many products are expected (30; for 1, no
 graph is kept); `memory`, the bytes that graphs may take (half of what is free; what does not fit is
-streamed); `verify` (True), whether to run the self-check: three products and five gradients of the first 8
-examples, which raise ValueError with what they found.
+streamed); `verify` (True), whether to run the self-check: two products and four gradients of the first 4
+to 8 examples, which raise ValueError with what they found.
 """
 
 from collections.abc import Callable, Mapping

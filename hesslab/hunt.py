@@ -19,9 +19,7 @@ from hesslab.krylov import (
     Values,
     expand,
     inject,
-    multiply,
     norm,
-    require_finite,
     require_symmetric,
     restarted,
     rolled,
@@ -305,7 +303,6 @@ def _whole(space: Subspace, report: Callable[[int], Any]) -> tuple[Subspace, str
     except KeyboardInterrupt:
         return space, "interrupted"
     report(n)
-    require_finite(S, space.num_products)
     scale, spent = float(np.max(np.linalg.norm(S, axis=0))), space.num_products + n
     require_symmetric(float(np.max(np.abs(S - S.T))), scale, spent)
     whole = replace(
@@ -324,7 +321,7 @@ def _confirmed(space: Subspace, aim: Aim, budget: int, looked: int, stage: str) 
     values, residuals, AX = theta[chosen], np.full(len(chosen), np.inf), X[:, :0]
     try:
         if left > 0 and len(chosen) > 0:
-            AX = multiply(space.operator, X, space.num_products)
+            AX = space.operator.multiply(X, num_products=space.num_products)
             values, residuals = measured(X, AX)
     except KeyboardInterrupt:
         stage = "interrupted"

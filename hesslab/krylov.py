@@ -105,21 +105,8 @@ def expand(space: Subspace) -> Subspace:
     Costs one product. Raises ValueError where it is not finite, or where vᵀAu and uᵀAv differ.
     """
     m = space.size
-    AX = multiply(space.operator, space.buffer[m : m + 1, :].T, space.num_products)
+    AX = space.operator.multiply(space.buffer[m : m + 1, :].T, num_products=space.num_products)
     return _absorb(replace(space, num_products=space.num_products + 1), AX)
-
-
-def multiply(operator: Operator, X: Array, num_products: int = 0) -> Array:
-    """A X as a native array, after the checks of its shape and its numbers; `num_products` went before."""
-    AX = operator.product(X)
-    if tuple(AX.shape) != tuple(X.shape):
-        raise ValueError(
-            f"product {num_products + 1} with A has shape {tuple(AX.shape)}; expected {tuple(X.shape)}: "
-            "A @ X must multiply every column of X"
-        )
-    AX = operator.native(AX.detach() if hasattr(AX, "detach") else AX)
-    require_finite(AX, num_products)
-    return AX
 
 
 def inject(space: Subspace, X: Array) -> Subspace:
@@ -230,17 +217,6 @@ def _absorb_one(space: Subspace, w: Array) -> Subspace:
         space.buffer[S.shape[0], :] = w
         S = np.vstack([S, np.append(np.zeros(m), beta)])
     return replace(space, S=S)
-
-
-def require_finite(AX: Array, num_products: int) -> None:
-    """Raise ValueError, with the number of the product, where a column of AX is not finite."""
-    finite = abs(AX) < np.inf
-    if not bool(finite.all()):
-        first = int(np.argmin(to_numpy(finite).all(axis=0)))
-        raise ValueError(
-            f"product {num_products + first + 1} with A holds NaN or infinity; expected finite numbers: "
-            "look where the loss or its derivatives overflow"
-        )
 
 
 def require_symmetric(skew: float, scale: float, num_products: int) -> None:

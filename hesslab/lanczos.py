@@ -19,7 +19,6 @@ from hesslab.krylov import (
     Values,
     empty,
     inject,
-    multiply,
     norm,
     orthogonalized,
     require_symmetric,
@@ -102,7 +101,7 @@ def tridiagonalize(A: Any, v: Array, num_steps: int, *, reorthogonalize: bool = 
     beta: list[float] = []
     scale = 0.0
     for j in range(steps):
-        w = multiply(operator, V[j : j + 1, :].T, num_products=j)[:, 0]
+        w = operator.multiply(V[j : j + 1, :].T, num_products=j)[:, 0]
         scale = max(scale, norm(w))
         first = 0 if reorthogonalize else max(j - 1, 0)
         coefficients, V[j + 1, :], size = orthogonalized(V[first : j + 1, :], w)
@@ -139,7 +138,7 @@ def power_iteration(
     spent, reason, scale = 0, REASONS["grow"], 0.0
     try:
         while spent < budget:
-            X, AX, spent = v, multiply(operator, v, spent), spent + 1
+            X, AX, spent = v, operator.multiply(v, num_products=spent), spent + 1
             (value,), (residual,) = measured(X, AX)
             scale = norm(AX[:, 0])
             if residual <= rtol * abs(value):

@@ -1,10 +1,10 @@
 """What graphs will take, known before they are made, and how data are cut so that they fit.
 
-A graph keeps tensors for its reverse passes. Their sizes, for eight examples and for four, give a line in the
-number of examples; the line is the prediction.
+A graph keeps tensors for its reverse passes. Their sizes, for a few examples and for half as many, give a
+line in the number of examples; the line is the prediction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def free_memory(device: torch.device) -> int:
 
 def planned(point: _Point, batch: Any, build: Build, few: tuple[int, int], available: int) -> Plan:
     """Predict the size of all graphs from that of a few examples of the first batch, and choose."""
-    examples = len(batch[0]) if cuttable(batch) else few[0]
+    examples = num_examples(batch) or few[0]
     given = 1 if batch is point.risk.data else _length(point.risk.data)
     num_batches, slope = 10**9 if given is None else given, 0.0
     if examples > few[0] > 1:
@@ -63,7 +63,7 @@ def planned(point: _Point, batch: Any, build: Build, few: tuple[int, int], avail
 
 
 def measured(point: _Point, batch: Any, size: int, action: Build) -> tuple[tuple[int, int], bool, Any]:
-    """`action` on `size` examples of the first batch, watched.
+    """`action` on `size` examples of the first batch, watched; 0: on all of them.
 
     Returns (examples, bytes that the graphs made keep), whether they compute parts again, and the result.
     Where the model itself differentiates by torch.func, which forbids to watch, the bytes are 0.
@@ -87,8 +87,7 @@ def measured(point: _Point, batch: Any, size: int, action: Build) -> tuple[tuple
         result = run()
         kept.clear()
     kept.pop(point.theta.untyped_storage().data_ptr(), None)
-    examples = min(size, len(batch[0])) if cuttable(batch) else 0
-    return (examples, sum(kept.values())), bool(hooks), result
+    return (size or num_examples(batch), sum(kept.values())), bool(hooks), result
 
 
 @contextmanager
@@ -130,11 +129,34 @@ def pieces(point: _Point, size: int | None) -> Iterator[Any]:
         yield from [batch] if size is None else cut(batch, size)
 
 
+def num_examples(batch: Any) -> int:
+    """How many examples a batch holds: the rows of its tensors, some of which may have a multiple.
+
+    0 where that is not clear.
+    """
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    tensors = list(parts) if isinstance(batch, Mapping | tuple | list) else []
+    if not tensors or not all(isinstance(t, Tensor) and t.ndim > 0 and len(t) > 0 for t in tensors):
+        return 0
+    count = min(len(t) for t in tensors)
+    return 0 if any(len(t) % count for t in tensors) else count
+
+
 def few(point: _Point, batch: Any, size: int) -> Iterator[Any]:
-    """Pieces of `size` examples of the first batch, and then of all, where the first counts for nothing."""
+    """`size` examples of the first batch (0: all), and then whole batches, where those count for nothing.
+
+    Where a tensor has several rows an example, targets may go to the wrong ones; the derivatives that are
+    looked at, and their sizes, are as good.
+    """
     # The first batch is not read anew: a loader with workers takes seconds to start.
-    yield from cut(batch, size)
-    yield from pieces(point, size)
+    count = num_examples(batch)
+    if not 0 < size < count:
+        yield batch
+    elif isinstance(batch, Mapping):
+        yield {name: part[: len(part) // count * size] for name, part in batch.items()}
+    else:
+        yield tuple(part[: len(part) // count * size] for part in batch)
+    yield from pieces(point, None)
 
 
 def require_pieces(point: _Point, batch: Any, size: int, needed: float, available: int) -> None:

@@ -61,6 +61,26 @@ class Operator:
         """
         return self.native(rng.standard_normal((self.shape[0], size)))
 
+    def multiply(self, X: Array, *, num_products: int = 0) -> Array:
+        """A X for X native, of shape (n, k), for an algorithm that has spent `num_products` before.
+
+        Raises ValueError, with the number of the product, where A X has another shape or is not finite.
+        """
+        AX = self.product(X)
+        if tuple(AX.shape) != tuple(X.shape):
+            raise ValueError(
+                f"product {num_products + 1} with A has shape {tuple(AX.shape)}; expected {tuple(X.shape)}: "
+                "A @ X must multiply every column of X"
+            )
+        AX = self.native(AX.detach() if hasattr(AX, "detach") else AX)
+        finite = self.xp.all(abs(AX) < np.inf, axis=0)
+        if not bool(self.xp.all(finite)):
+            raise ValueError(
+                f"product {num_products + finite.tolist().index(False) + 1} with A holds NaN or infinity; "
+                "expected finite numbers: look where the loss or its derivatives overflow"
+            )
+        return AX
+
     def matmat(self, X: Array) -> Array:
         """A X for X of shape (n, k): k products, answered in the kind of `X`."""
         _require_rows(X, self.shape[0], ndims=(2,))
@@ -126,7 +146,7 @@ def to_dense(A: Any, *, block_size: int = 64) -> Array:
     operator = as_operator(A)
     n = operator.shape[0]
     columns = [
-        operator.product(operator.native(np.eye(n, min(block_size, n - start), -start)))
+        operator.multiply(operator.native(np.eye(n, min(block_size, n - start), -start)), num_products=start)
         for start in range(0, n, block_size)
     ]
     return operator.xp.concat(columns, axis=1)

@@ -143,28 +143,11 @@ def draw(operator: Operator, kind: str, size: int, rng: np.random.Generator) -> 
     return W if kind == "gaussian" else W * (operator.shape[0] / dots(W, W)) ** 0.5
 
 
-def multiply(operator: Operator, X: Array) -> Array:
-    """A X, after the checks of its shape and its numbers."""
-    Y = operator.product(X)
-    Y = operator.native(Y.detach() if hasattr(Y, "detach") else Y)
-    if tuple(Y.shape) != tuple(X.shape):
-        raise ValueError(
-            f"a product with A has shape {tuple(Y.shape)}; expected {tuple(X.shape)}: "
-            "A @ X must multiply every column of X"
-        )
-    if not bool(operator.xp.all(operator.xp.isfinite(Y))):
-        raise ValueError(
-            "a product with A holds NaN or infinity; expected finite numbers: "
-            "look where the loss or its derivatives overflow"
-        )
-    return Y
-
-
 def columns(operator: Operator) -> Iterator[tuple[int, Array]]:
     """A itself, a few columns at a time: the index of the first, and the columns. Costs n products."""
     n = operator.shape[0]
     for start in range(0, n, 64):
-        yield start, multiply(operator, operator.native(np.eye(n, min(64, n - start), -start)))
+        yield start, operator.multiply(operator.native(np.eye(n, min(64, n - start), -start)))
 
 
 def quadratic_forms(W: Array, Y: Array, kind: str) -> Tally:
@@ -193,7 +176,7 @@ def empty(operator: Operator) -> Sketch:
 def grown(operator: Operator, sketch: Sketch, size: int, rng: np.random.Generator) -> Sketch:
     """`sketch` with `size` probes. Costs a product for each new probe, and one for each new column of Q."""
     W = draw(operator, "sphere", size - sketch.W.shape[1], rng)
-    Y = multiply(operator, W)
+    Y = operator.multiply(W)
     Q, new = sketch.Q, list(sketch.new)
     tolerance = CLOSED * float(operator.xp.finfo(Y.dtype).eps)
     for j in range(Y.shape[1]):
@@ -203,7 +186,7 @@ def grown(operator: Operator, sketch: Sketch, size: int, rng: np.random.Generato
         new.append(norm > tolerance * float(dots(y, y)[0]) ** 0.5)
         Q = beside(Q, outside(Q, rest / norm)) if new[-1] else Q
     Z = Q[:, sketch.Q.shape[1] :]
-    Z = beside(sketch.Z, multiply(operator, Z) if Z.shape[1] else Z)
+    Z = beside(sketch.Z, operator.multiply(Z) if Z.shape[1] else Z)
     return Sketch(beside(sketch.W, W), beside(sketch.Y, Y), Q, Z, np.array(new))
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from hesslab.losses import Middle, require_no_sum
-from hesslab.memory import Plan, few, free_memory, measured, pieces, planned
+from hesslab.memory import Plan, few, free_memory, measured, num_examples, pieces, planned
 from hesslab.operators import Operator
 from hesslab.risk import _Point, _Term
 from hesslab.safety import _in_full_float32, _require_difference, _require_repeatable, _require_symmetric
@@ -175,7 +175,7 @@ class Products:
                 if together is None
                 else together.unbind(0)
             )
-        return torch.stack(columns, dim=1)
+        return columns[0].unsqueeze(1) if len(columns) == 1 else torch.stack(columns, dim=1)
 
     def at_once(self, product: Map, rows: Tensor) -> Tensor | None:
         """The products with all rows in one reverse pass; None, then and later, where torch cannot."""
@@ -226,10 +226,14 @@ def operator(
     available = free_memory(point.theta.device) // 2 if memory is None else memory
     leaves, graphs, batch = point.leaves(), [], point.first_batch()
     with explained():
-        if verify:
-            size, hooked = check_itself(point, batch, build, differences=differences)
-        else:
-            size, hooked, _ = measured(point, batch, 8, lambda term: require_twice(built(term, build)))
+        size, hooked = on_few(
+            batch,
+            lambda few: (
+                check_itself(point, batch, few, build, differences=differences)
+                if verify
+                else measured(point, batch, few, lambda term: require_twice(built(term, build)))[:2]
+            ),
+        )
         plan = planned(point, batch, lambda term: built(term, build), size, available)
         if num_products < 2:
             plan = replace(plan, method="streamed")
@@ -238,6 +242,14 @@ def operator(
     n, dtype = point.theta.numel(), np.dtype(str(point.theta.dtype).removeprefix("torch."))
     products = Products(point, build, plan, leaves, graphs, hooked)
     return Operator((n, n), dtype, products, point.theta.new_empty(0))
+
+
+def on_few(batch: Any, look: Callable[[int], tuple[tuple[int, int], bool]]) -> tuple[tuple[int, int], bool]:
+    """`look` at an eighth of the examples of a batch, 4 to 8 of them; at all where it fails on those."""
+    try:
+        return look(min(max(num_examples(batch) // 8, 4), 8))
+    except Exception:  # the examples of a graph network, for one, cannot be taken apart
+        return look(0)
 
 
 def built(term: _Term, build: Build) -> Map:
@@ -268,41 +280,45 @@ def gradient(term: _Term) -> Tensor:
 
 
 def check_itself(
-    point: _Point, batch: Any, build: Build, *, differences: bool
+    point: _Point, batch: Any, size: int, build: Build, *, differences: bool
 ) -> tuple[tuple[int, int], bool]:
-    """The self-check of `safety` on 8 examples of the first batch, and the check that the loss is a mean.
+    """The self-check of `safety` on `size` examples of the first batch, and that the loss is a mean.
 
-    Returns (examples, bytes of their graph) and whether it computes parts again. Costs three products and
-    five gradients of those examples. Raises ValueError with one sentence.
+    The two products are of two evaluations, so that uᵀA v = vᵀA u says both that A is symmetric and that it
+    is the same at every call. Returns (examples, bytes of their graph) and whether it computes parts again.
+    Costs two products of those examples, two graphs to make them with, and with `differences` two gradients.
+    Raises ValueError with one sentence.
     """
     columns = np.random.default_rng(0).standard_normal((2, len(point.theta)))
     u, v = (torch.as_tensor(column / np.linalg.norm(column)).to(point.theta) for column in columns)
 
-    def look(term: _Term) -> tuple[Map, Tensor, Tensor]:
+    def look(term: _Term, x: Tensor) -> tuple[Map, Tensor, tuple[Tensor, ...]]:
         product = built(term, build)
-        return product, flat(product(list(point.risk.unflatten(v).values()))), term.loss.detach()
+        Ax = flat(product(list(point.risk.unflatten(x).values())))
+        seen = [term.loss, term.outputs, flat(product.made_of)]
+        return product, Ax, tuple(part.detach() for part in seen if isinstance(part, Tensor))
 
-    def look_first(term: _Term) -> tuple[Any, ...]:
-        product, Av, loss = look(term)
+    def look_first(term: _Term) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+        product, Av, seen = look(term, v)
         require_twice(product)
         require_no_sum(point.risk.loss, term.outputs, term.targets)
-        Au = flat(product(list(point.risk.unflatten(u).values())))
         # In single precision the steps are so wide that they cross kinks.
-        smooth = u.dtype == torch.float64 or not operations([term.loss]) & KINKS
-        return Au, Av, loss, gradient(term), smooth
+        return Av, seen, v.dtype == torch.float64 or not operations([term.loss]) & KINKS
 
-    size, hooked, (Au, Av, loss, slope, smooth) = measured(point, batch, 8, look_first)
-    ((_, *again),) = point.fold(look, batches=few(point, batch, 8), first_only=True, seed=1)
-    _require_repeatable((Av, loss), again)
+    held, hooked, (Av, seen, smooth) = measured(point, batch, size, look_first)
+    ((_, Au, again),) = point.fold(
+        lambda term: look(term, u), batches=few(point, batch, size), first_only=True, seed=1
+    )
+    _require_repeatable(seen, again)
     _require_symmetric(u, Au, v, Av)
     if differences and smooth:
         step = float(torch.finfo(u.dtype).eps) ** (1 / 3) * (float(point.theta.norm()) or 1.0)
-        behind, ahead = (
-            point.fold(gradient, leaves=point.leaves(end), batches=few(point, batch, 8), first_only=True)[0]
+        (behind,), (ahead,) = (
+            point.fold(gradient, leaves=point.leaves(end), batches=few(point, batch, size), first_only=True)
             for end in (point.theta - step * v, point.theta + step * v)
         )
-        _require_difference(Av, step, behind, slope, ahead)
-    return size, hooked
+        _require_difference(Av, step, behind, seen[-1], ahead)
+    return held, hooked
 
 
 KINKS = {"Relu", "LeakyRelu", "PreluKernel", "Hardtanh", "Hardswish", "Threshold", "Abs", "Clamp", "Maximum"}

@@ -255,9 +255,13 @@ _REPLACED: list[tuple[Any, str, Any]] = [
 
 
 def _require_repeatable(first: Sequence[Tensor], again: Sequence[Tensor]) -> None:
-    """Raise ValueError where two evaluations of (A v, ℓ), the random states being different, differ."""
-    for name, a, b in zip(("product A v", "loss"), first, again, strict=True):
-        _require(_ratio(a - b, b), _eps(b) ** 0.5, f"two evaluations of the same {name} differ", _RANDOM)
+    """Raise ValueError where two evaluations of a loss and of what led to it and from it differ.
+
+    The random states are different. The loss comes first.
+    """
+    for i, (a, b) in enumerate(zip(first, again, strict=True)):
+        what = "outputs or derivatives" if i else "loss"
+        _require(_ratio(a - b, b), _eps(b) ** 0.5, f"two evaluations of the same {what} differ", _RANDOM)
 
 
 def _require_symmetric(u: Tensor, Au: Tensor, v: Tensor, Av: Tensor) -> None:

@@ -31,7 +31,6 @@ from hesslab.probes import (
     empty,
     grown,
     leave_one_out,
-    multiply,
     numbers,
     quadratic_forms,
     remainder,
@@ -129,7 +128,7 @@ def hutchinson(
         for target in looks:
             for size in batches(target - tally.size):
                 W = draw(operator, probes, size, rng)
-                tally += quadratic_forms(W, multiply(operator, W), probes)
+                tally += quadratic_forms(W, operator.multiply(W), probes)
             yield _mean(operator, tally)
 
     return _estimate(A, max_matvecs, rtol, rng, 2, grow, _exact_trace)
@@ -159,7 +158,7 @@ def hutchpp(
         for target in looks:
             sketch = grown(operator, sketch, target // 3, rng)
             more = draw(operator, "sphere", target - 2 * (target // 3) - W.shape[1], rng)
-            W, Y = beside(W, more), beside(Y, multiply(operator, more))
+            W, Y = beside(W, more), beside(Y, operator.multiply(more))
             yield _mean(operator, remainder(sketch, W, Y))
 
     return _estimate(A, max_matvecs, rtol, rng, 3, grow, _exact_trace)
@@ -223,7 +222,7 @@ def diagonal(A: Any, *, max_matvecs: int, rng: int | np.random.Generator) -> Est
         for target in looks:
             for size in batches(target - entries.size):
                 W = draw(operator, "rademacher", size, rng)
-                entries = entries.joined(W, multiply(operator, W))
+                entries = entries.joined(W, operator.multiply(W))
             k = entries.size
             floor = _floor(operator, (entries.norms / k) ** 0.5)
             stderr = operator.xp.maximum((entries.squares / (k - 1) / k) ** 0.5, floor)
@@ -249,7 +248,7 @@ def frobenius(A: Any, *, max_matvecs: int, rng: int | np.random.Generator) -> Es
         tally, n = Tally(), operator.shape[0]
         for target in looks:
             for size in batches(target - tally.size):
-                Y = multiply(operator, draw(operator, "sphere", size, rng))
+                Y = operator.multiply(draw(operator, "sphere", size, rng))
                 tally += tally_of((Y * Y).sum(axis=0), Y, Y, Y.shape[1])
             value, floor = tally.norm, _floor(operator, tally.norm)
             dof = tally.size / max(tally.angles - 1.0 / n, tally.spread, 1e-9)

@@ -709,10 +709,58 @@ def test_a_matrix_that_is_not_symmetric_is_noticed():
 def test_a_random_forward_is_noticed():
     risk = risk_through(lambda x: x * (1 + 0.1 * torch.randn(())))
     for matrix in MATRICES:
-        with pytest.raises(
-            ValueError, match=r"two evaluations of the same product A v differ by .*seed them"
-        ):
+        with pytest.raises(ValueError, match=r"two evaluations of the same loss differ by .*seed them"):
             matrix(risk)
+
+
+class Wavering(torch.autograd.Function):
+    """The identity, with a first derivative that is drawn anew at each call."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (1 + 0.1 * torch.randn(()))
+
+
+def test_a_random_derivative_under_a_steady_loss_is_noticed():
+    with pytest.raises(ValueError, match=r"two evaluations of the same outputs or derivatives differ by"):
+        hessian(risk_through(Wavering.apply))
+
+
+class OnAGraph(nn.Module):
+    """A network whose examples are the nodes of one graph: it does not run on some of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.adjacency = mlp((5, 4), rng=0), draw(12, 12)
+
+    def forward(self, x):
+        return self.net(self.adjacency @ x)
+
+
+def test_a_network_that_does_not_run_on_a_part_of_its_batch():
+    x, y = draw(12, 5), labels(12, 4)
+    model = OnAGraph()
+    theirs = EmpiricalRisk(model.net, nn.CrossEntropyLoss(), (model.adjacency @ x, y))
+    for options in ({}, {"verify": False}):
+        H = hessian(EmpiricalRisk(model, nn.CrossEntropyLoss(), (x, y)), **options)
+        torch.testing.assert_close(to_dense(H), to_dense(hessian(theirs)), rtol=1e-12, atol=1e-14)
+
+
+def test_the_self_check_looks_at_a_few_examples_of_any_batch_that_can_be_cut():
+    sizes = []
+    net = mlp((5, 4), rng=0)
+
+    def forward(model, batch):
+        sizes.append(len(batch["x"]))
+        return model(batch["x"]).repeat_interleave(3, 0), batch["y"]
+
+    batch = {"x": draw(64, 5), "y": labels(192, 4)}
+    hessian(EmpiricalRisk(net, nn.CrossEntropyLoss(), [batch], forward=forward))
+    assert sorted(sizes) == [4, 8, 8, 8, 8, 64]
 
 
 def test_a_loss_that_is_not_finite_is_a_sentence():

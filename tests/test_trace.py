@@ -426,8 +426,8 @@ def test_errors_are_sentences(call, message):
 @pytest.mark.parametrize(
     ("product", "message"),
     [
-        (lambda X: X * np.nan, "a product with A holds NaN or infinity; expected finite numbers"),
-        (lambda X: X[:-1], r"a product with A has shape \(19, 9\); expected \(20, 9\)"),
+        (lambda X: X * np.nan, "product 1 with A holds NaN or infinity; expected finite numbers"),
+        (lambda X: X[:-1], r"product 1 with A has shape \(19, 9\); expected \(20, 9\)"),
     ],
 )
 def test_wrong_products_are_refused(product, message):
