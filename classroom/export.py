@@ -42,7 +42,8 @@ NN_slug is one of: {stems}.
 5. `nbgrader export` writes `grades.csv`.
 
 `source/` holds answers and hidden tests: do not hand it out. `rubric.md` says which exercise assesses what.
-`python3 lab.py grade submitted` gives the same points without nbgrader, and withstands hostile submissions.
+`python3 lab.py grade submitted --report marks.csv` gives the same points without nbgrader, and withstands
+hostile submissions.
 """
 
 
@@ -52,7 +53,7 @@ class Refused(Exception):
 
 def export(folder: Path, *, root: Path = ROOT, seed: int | None = None, fresh: bool = False) -> list[str]:
     """Write the course directory `folder` and return the names of the assignments written."""
-    _require_own(folder)
+    require_own(folder)
     numbers = sorted(path.name[:2] for path in (root / "solutions").glob("[0-9][0-9]_*.ipynb"))
     if not numbers:
         raise Refused(
@@ -60,7 +61,7 @@ def export(folder: Path, *, root: Path = ROOT, seed: int | None = None, fresh: b
         )
     try:
         table = rubric(root, numbers)
-    except ValueError as problem:
+    except (ValueError, OSError) as problem:
         raise Refused(f"nothing was written: {problem}") from problem
     rng = np.random.default_rng(secrets.randbits(128) if seed is None else seed)
     stems, written = [], []
@@ -70,15 +71,16 @@ def export(folder: Path, *, root: Path = ROOT, seed: int | None = None, fresh: b
         target = folder / "source" / path.stem / path.name
         if fresh or not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write(target, json.dumps(source_of(path, rng), indent=1, ensure_ascii=False) + "\n")
+            write(target, json.dumps(source_of(path, rng), indent=1, ensure_ascii=False) + "\n")
             written.append(path.stem)
-    _write(folder / "nbgrader_config.py", f"{MARK}\n{CONFIG.replace('STUB', repr(STUB))}")
-    _write(folder / "README.md", READ_ME.format(stems=", ".join(f"`{stem}`" for stem in stems)))
-    _write(folder / "rubric.md", table)
+    write(folder / "nbgrader_config.py", f"{MARK}\n{CONFIG.replace('STUB', repr(STUB))}")
+    write(folder / "README.md", READ_ME.format(stems=", ".join(f"`{stem}`" for stem in stems)))
+    write(folder / "rubric.md", table)
     return written
 
 
-def _require_own(folder: Path) -> None:
+def require_own(folder: Path) -> None:
+    """Refuse a file, and a folder that holds anything which is no such course directory."""
     config = folder / "nbgrader_config.py"
     if folder.exists() and not folder.is_dir():
         raise Refused(f"{folder} is a file; name a folder that is empty or new")
@@ -106,6 +108,9 @@ def source_of(path: Path, rng: np.random.Generator) -> dict[str, Any]:
 def rubric(root: Path, numbers: list[str]) -> str:
     """A table of each set: exercise, the objective that it assesses, points, minutes."""
     manifest = course.read(root)
+    for number in numbers:
+        if number not in manifest.lessons:
+            raise ValueError(f"course.yml has no lesson {number}, though solutions/ holds its set")
     head = "# Rubric\n\nPoints are given by automatic tests: all of an exercise's, or none.\n"
     return head + "".join(_rubric_of(manifest.lessons[number]) for number in numbers)
 
@@ -123,7 +128,8 @@ def _rubric_of(lesson: course.Lesson) -> str:
     return head + "| exercise | objective | points | minutes |\n|---|---|---|---|\n" + table
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf8", newline="\n")
 

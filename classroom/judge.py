@@ -7,6 +7,7 @@ its points.
 """
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import io
@@ -34,6 +35,8 @@ from submission import (
     Unreadable,
     number_of,
     read_assignment,
+    read_exam,
+    read_file,
     read_submission,
     steps,
 )
@@ -74,6 +77,8 @@ class Session:
 
     def run(self, step: Step) -> None:
         """Run a cell. Its errors are notes, a cell that ends the process is left out from then on."""
+        if self.budget <= 0:
+            return self.notes.append("the time for the whole submission is used up; later cells were not run")
         try:
             self.worker().ask(self._seconds(), "run", step.source, f"cell {step.number + 1}")
         except Lost as lost:
@@ -111,13 +116,23 @@ class Session:
 
 @dataclass
 class Desk:
-    """What one run of the judge works with; the nursery is kept from one submission of a set to the next."""
+    """What one run of the judge works with; the nursery is kept from one submission of a set to the next.
+
+    `exam` is the folder of an exam; without one, a submission's own place says which set it answers.
+    """
 
     root: Path
     limits: Limits
     closed: tuple[str, ...] = ()
+    exam: Path | None = None
     stem: str = ""
     nursery: Nursery | None = None
+
+    def assignment(self, path: Path, metadata: dict[str, Any], default: str) -> Assignment:
+        """What the submission at `path` answers."""
+        if self.exam is not None:
+            return read_exam(self.exam)
+        return read_assignment(self.root, number_of(path, metadata, default))
 
     def nursery_for(self, assignment: Assignment, todo: list[Step]) -> Nursery:
         """The nursery of this set, with what the steps `todo` may import."""
@@ -135,31 +150,38 @@ class Desk:
             self.nursery.close()
 
 
-def closed_to_answers(root: Path, handed_in: list[Path]) -> tuple[str, ...]:
-    """The folders that no answer reads: solutions, tests, and those of the submissions.
+def closed_to_answers(root: Path, handed_in: list[Path], secret: list[Path]) -> tuple[str, ...]:
+    """The folders and files that no answer reads: solutions, tests, submissions, and those of `secret`.
 
     A folder that Python, the library or the temporary files lie in stays open.
     """
     needed = [p.resolve() for p in (root, Path(sys.prefix), Path(np.__file__), Path(tempfile.gettempdir()))]
     library = Path(str(importlib.util.find_spec("hesslab").origin)).resolve().parents[1]
-    names = ("solutions", "tests", "authoring", ".git")
-    secret = list(dict.fromkeys(place / name for place in (root.resolve(), library) for name in names))
-    folders = {path.resolve().parent for path in handed_in}
+    names = ("solutions", "tests", "authoring", "classroom/exam", ".git")
+    own = list(dict.fromkeys(place / name for place in (root.resolve(), library) for name in names))
+    folders = {path.parent for path in handed_in} | {path for path in secret if path.is_dir()}
     with contextlib.suppress(ValueError):  # on different drives, or no submission
-        folders |= {Path(os.path.commonpath([str(folder) for folder in folders]))}
+        folders |= {Path(os.path.commonpath([str(path.parent) for path in handed_in]))}
     free = [folder for folder in sorted(folders) if not any(p.is_relative_to(folder) for p in needed)]
     outermost = [f for f in free if not any(f != other and f.is_relative_to(other) for other in free)]
-    return tuple(str(folder) for folder in [*secret, *outermost] if folder.is_dir())
+    files = [path for path in secret if path.is_file() and not any(map(path.is_relative_to, outermost))]
+    return tuple(str(path) for path in [*own, *outermost, *files] if path.exists())
 
 
 def grade(desk: Desk, path: Path, default: str) -> dict[str, Any]:
-    """The points of one submission, exercise by exercise, with what to tell the learner and the teacher."""
-    start = time.monotonic()
+    """The points of one submission, exercise by exercise, with what to tell the learner and the teacher.
+
+    `sha256` is that of the file as it was judged; it is missing where the file could not be read.
+    """
+    start, known = time.monotonic(), {}
     try:
-        cells, metadata = read_submission(path)
-        assignment = read_assignment(desk.root, number_of(path, metadata, default))
+        data = read_file(path)
+        known = {"sha256": hashlib.sha256(data).hexdigest()}
+        cells, metadata = read_submission(data)
+        assignment = desk.assignment(path, metadata, default)
     except Unreadable as problem:
-        return {"problem": str(problem), "exercises": [], "notes": [], "points": 0.0, "seconds": 0.0}
+        said = printable(str(problem))
+        return {"problem": said, "exercises": [], "notes": [], "points": 0.0, "seconds": 0.0, **known}
     todo, notes = steps(assignment, cells)
     budget = desk.limits.seconds * (len(assignment.exercises) + 3)
     session = Session(desk.nursery_for(assignment, todo), desk.limits, budget, notes)
@@ -181,9 +203,10 @@ def grade(desk: Desk, path: Path, default: str) -> dict[str, Any]:
         "points": sum(e["points"] for e in exercises),
         "max_points": sum(e["max_points"] for e in exercises),
         "exercises": exercises,
-        "notes": list(dict.fromkeys(notes)),
+        "notes": [printable(note) for note in dict.fromkeys(notes)],
         "walls": walls,
         "seconds": round(time.monotonic() - start, 3),
+        **known,
     }
 
 
@@ -257,8 +280,12 @@ def main() -> None:
     os.dup2(2, 1)  # whatever else prints goes to the error stream
     first = json.loads(sys.stdin.readline())
     root, limits = Path(first["root"]), Limits(first["seconds"], first["memory"], first["seed"])
-    desk = Desk(root, limits, closed_to_answers(root, [Path(path) for path in first["handed_in"]]))
-    sys.path.append(str(root))
+    exam = Path(first["exam"]) if first["exam"] else None
+    secret = [Path(path) for path in first["secret"]] + ([exam] if exam else [])
+    closed = closed_to_answers(root, [Path(path) for path in first["handed_in"]], secret)
+    desk = Desk(root, limits, closed, exam)
+    sys.path += [str(root), *([str(exam)] if exam else [])]
+    sys.dont_write_bytecode = True  # an exam that is written anew within a second has the same time stamp
     protect(max(2 * limits.memory, 4 * 2**30))
     try:
         for request in requests():

@@ -2,16 +2,21 @@
 
 import ast
 import json
+import os
 import re
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: A submission larger than this is not read.
-LARGEST_NOTEBOOK = 20 * 2**20
+#: The largest submission in bytes, its largest code in characters, and the most cells.
+LARGEST_NOTEBOOK, LARGEST_CODE, MOST_CELLS = 20 * 2**20, 2**20, 2000
 HIDDEN = re.compile(r"^from ([\w.]+) import (check_\w+)$", re.MULTILINE)
 SEED = re.compile(r"\brng=\d+")
+HIDDEN_TESTS = "### BEGIN HIDDEN TESTS"
+#: How a file is opened that may be a link or a pipe: neither is followed or waited for.
+NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Unreadable(Exception):
@@ -20,7 +25,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: `kind` ("code", "markdown" …), nbgrader's `grade_id` ("" where there is none), and `source`."""
+    """A cell: `kind` ("code", or "" for others), nbgrader's `grade_id` ("" where none), and `source`."""
 
     kind: str
     grade_id: str
@@ -62,7 +67,17 @@ def read_assignment(root: Path, number: str) -> Assignment:
     paths = sorted((root / "solutions").glob(f"{number}_*.ipynb"))
     if not paths:
         raise Unreadable(f"there is no exercise set {number}: no file {root / 'solutions' / number}_….ipynb")
-    cells = _cells(_json(paths[0]))
+    return assignment_in(paths[0])
+
+
+def read_exam(folder: Path) -> Assignment:
+    """The exam that `lab.py exam` wrote into `folder`."""
+    return assignment_in(folder / "source" / "exam" / "exam.ipynb")
+
+
+def assignment_in(path: Path) -> Assignment:
+    """The assignment whose answers and hidden tests the notebook at `path` holds."""
+    cells = _cells(_json(read_file(path)))
     tests, locked = {}, {}
     for cell in cells:
         nbgrader = cell.get("metadata", {}).get("nbgrader", {})
@@ -72,34 +87,54 @@ def read_assignment(root: Path, number: str) -> Assignment:
             tests[nbgrader["grade_id"]] = Exercise(name, float(nbgrader["points"]), hidden[1], hidden[2])
         elif nbgrader.get("locked") and cell["cell_type"] == "code":
             locked[nbgrader["grade_id"]] = source
-    return Assignment(paths[0].stem, paths[0], tests, locked, tuple(_imports(cells)))
+    return Assignment(path.stem, path, tests, locked, tuple(_imports(cells)))
 
 
 def _imports(cells: list[Any]) -> list[str]:
-    code = [ast.parse(_source(cell)) for cell in cells if cell["cell_type"] == "code"]
-    nodes = [node for tree in code for node in ast.walk(tree)]
+    """What the cells import, hidden tests left out: no answer needs what only they name."""
+    shown = [_source(cell).split(HIDDEN_TESTS)[0] for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for source in shown for node in ast.walk(ast.parse(source))]
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     return sorted({*plain, *(str(node.module) for node in nodes if isinstance(node, ast.ImportFrom))})
 
 
-def read_submission(path: Path) -> tuple[list[Cell], dict[str, Any]]:
+def read_file(path: Path) -> bytes:
+    """The bytes of a plain file of bounded size; `Unreadable` for a link, a folder, a pipe or a device."""
+    try:
+        handle = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT)
+    except OSError as error:
+        why = "it is a link; hand in the file itself" if path.is_symlink() else error.strerror or error
+        raise Unreadable(f"the file cannot be read: {why}") from None
+    try:
+        if path.is_symlink() or not stat.S_ISREG(os.fstat(handle).st_mode):
+            kinds = "a link, a folder, a pipe or a device"
+            raise Unreadable(f"the file cannot be read: it is no plain file, but {kinds}")
+        with os.fdopen(os.dup(handle), "rb") as file:
+            data = file.read(LARGEST_NOTEBOOK + 1)
+    except OSError as error:
+        raise Unreadable(f"the file cannot be read: {error.strerror or error}") from None
+    finally:
+        os.close(handle)
+    if len(data) > LARGEST_NOTEBOOK:
+        size = LARGEST_NOTEBOOK // 2**20
+        raise Unreadable(f"the file is larger than {size} MB; clear its outputs and hand in again")
+    return data
+
+
+def read_submission(data: bytes) -> tuple[list[Cell], dict[str, Any]]:
     """The cells and the metadata of a submission, whatever it holds; `Unreadable` where it is none."""
-    notebook = _json(path)
+    notebook = _json(data)
     cells = [_cell(cell) for cell in _cells(notebook)]
+    if sum(len(cell.source) for cell in cells) > LARGEST_CODE:
+        raise Unreadable(f"its cells hold more than {LARGEST_CODE // 2**20} MB of text; hand in less")
     metadata = notebook.get("metadata")
     return cells, metadata if isinstance(metadata, dict) else {}
 
 
-def _json(path: Path) -> Any:
+def _json(data: bytes) -> Any:
     try:
-        if path.stat().st_size > LARGEST_NOTEBOOK:
-            raise Unreadable(
-                f"the file is larger than {LARGEST_NOTEBOOK // 2**20} MB; clear its outputs and hand in again"
-            )
-        return json.loads(path.read_text(encoding="utf8"))
-    except OSError as error:
-        raise Unreadable(f"the file cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
+        return json.loads(data.decode("utf8"))
+    except (ValueError, RecursionError, MemoryError):
         raise Unreadable(
             "the file is not a notebook: it is not JSON; hand in the .ipynb file itself"
         ) from None
@@ -111,6 +146,8 @@ def _cells(notebook: Any) -> list[Any]:
         raise Unreadable(
             "the file is not a notebook of format 4: it holds no list of cells; save it from JupyterLab"
         )
+    if len(cells) > MOST_CELLS:
+        raise Unreadable(f"it holds {len(cells)} cells; at most {MOST_CELLS} are read")
     return cells
 
 
@@ -118,22 +155,24 @@ def _cell(cell: dict[str, Any]) -> Cell:
     metadata = cell.get("metadata")
     nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
-    return Cell(str(cell.get("cell_type")), grade_id if isinstance(grade_id, str) else "", _source(cell))
+    kind = "code" if cell.get("cell_type") == "code" else ""
+    return Cell(kind, grade_id if isinstance(grade_id, str) else "", _source(cell))
 
 
 def _source(cell: dict[str, Any]) -> str:
     source = cell.get("source", "")
-    return "".join(map(str, source)) if isinstance(source, list) else str(source)
+    lines = source if isinstance(source, list) else [source]
+    return "".join(line for line in lines if isinstance(line, str))
 
 
 def number_of(path: Path, metadata: dict[str, Any], default: str) -> str:
     """Which set a submission answers: its file's name (01_….ipynb), that of a folder above, or `default`."""
     for name in (path.name, *(folder.name for folder in path.parents)):
-        if found := re.match(r"(\d\d)_\w", name):
+        if found := re.match(r"([0-9]{2})_\w", name):
             return found[1]
     named = metadata.get("hesslab")
     stem = named.get("set", "") if isinstance(named, dict) else ""
-    return stem[:2] if isinstance(stem, str) and re.match(r"\d\d_", stem) else default
+    return stem[:2] if isinstance(stem, str) and re.match(r"[0-9]{2}_", stem) else default
 
 
 # --- the order of grading ---------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROCESSES, LARGEST_FILE = 64, 16 * 2**20
 FIRST_UID, UIDS = 40_000, 20_000
 #: Linux's numbers for namespaces, mounts and process attributes.
-NEWNS, NEWUSER, NEWPID, NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
-MS_REC, MS_PRIVATE, MOUNT_SETATTR, PDEATHSIG, SUBREAPER = 16384, 1 << 18, 442, 1, 36
+NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE, MOUNT_SETATTR, PDEATHSIG, SUBREAPER = 4096, 16384, 1 << 18, 442, 1, 36
 
 
 # --- running cells and answering -------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def confine(order: dict[str, Any]) -> None:
     """Put this process under the limits of `order`: memory (bytes), seconds of processor time, folder, user.
 
     On Linux it also gets, where the system allows it: a view of the disk in which all but its folder is
-    read-only and the `closed` folders are empty, no network, and no sight of other processes.
+    read-only and what is `closed` is empty, no network, no shared memory, and no sight of other processes.
     """
     folder = order["folder"]
     os.environ.update(HOME=folder, TMPDIR=folder, MPLCONFIGDIR=folder)
@@ -90,7 +90,7 @@ def confine(order: dict[str, Any]) -> None:
 def _wall_off(order: dict[str, Any]) -> None:
     """Namespaces of one's own; what a container refuses stays as it was, and the fence below remains."""
     libc, uid, gid = ctypes.CDLL(None), os.getuid(), os.getgid()
-    if libc.unshare(NEWNS | NEWNET | NEWPID | (NEWUSER if uid else 0)):
+    if libc.unshare(_worlds(uid)):
         return
     if uid:
         Path("/proc/self/setgroups").write_text("deny")
@@ -102,13 +102,21 @@ def _wall_off(order: dict[str, Any]) -> None:
     libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     libc.mount(b"proc", b"/proc", b"proc", 0, None)
     for path in order["closed"]:
-        libc.mount(b"none", os.fsencode(path), b"tmpfs", 0, None)
-    libc.mount(b"none", os.fsencode(order["folder"]), b"tmpfs", 0, b"size=64m,mode=777")
+        if os.path.isdir(path):
+            libc.mount(b"none", os.fsencode(path), b"tmpfs", 0, None)
+        else:
+            libc.mount(b"/dev/null", os.fsencode(path), None, MS_BIND, None)
+    libc.mount(b"none", os.fsencode(order["folder"]), b"tmpfs", 0, b"size=64m,mode=777,nr_inodes=4096")
     read_only, writable = (ctypes.c_uint64 * 4)(1, 0, 0, 0), (ctypes.c_uint64 * 4)(0, 1, 0, 0)
     libc.syscall(MOUNT_SETATTR, -100, b"/", 0x8000, ctypes.byref(read_only), 32)
     libc.syscall(MOUNT_SETATTR, -100, os.fsencode(order["folder"]), 0, ctypes.byref(writable), 32)
     if not order["uid"]:
         libc.unshare(NEWUSER)  # gives up the rights by which all this could be undone
+
+
+def _worlds(uid: int) -> int:
+    """Which namespaces: of the disk, shared memory, processes, the network, and for a plain user of users."""
+    return NEWNS | NEWIPC | NEWNET | NEWPID | (NEWUSER if uid else 0)
 
 
 def _become(uid: int) -> None:
@@ -278,8 +286,7 @@ def _becomes_another() -> bool:
 
 def _walls_stand() -> bool:
     """Whether this system gives a process a disk, a network and a list of processes of its own."""
-    flags = NEWNS | NEWNET | NEWPID | (NEWUSER if os.getuid() else 0)
-    return sys.platform == "linux" and ctypes.CDLL(None).unshare(flags) == 0
+    return sys.platform == "linux" and ctypes.CDLL(None).unshare(_worlds(os.getuid())) == 0
 
 
 def _end(pid: int) -> int:

@@ -35,7 +35,8 @@ class Subspace:
 
     Fields: `operator`; `buffer`, native, of shape (capacity, n), whose first rows are U and whose other rows
     are scratch; `S` of shape (m + front, m); `scale`, the largest ‖A u‖ seen, of the order of the norm of A;
-    `num_products` spent so far; `seen`, the lowest and highest Ritz values that restarts have left behind.
+    `num_products` spent so far; `seen`, the lowest and highest Ritz values that restarts have left behind;
+    `forgotten`, the size of what `trimmed` has left out of S.
     """
 
     operator: Operator
@@ -44,6 +45,7 @@ class Subspace:
     scale: float = 0.0
     num_products: int = 0
     seen: tuple[float, float] = (np.inf, -np.inf)
+    forgotten: float = 0.0
 
     @property
     def size(self) -> int:
@@ -143,9 +145,10 @@ def trimmed(space: Subspace, count: int) -> Subspace:
     """
     if space.front <= count:
         return space
-    G, _, _ = np.linalg.svd(space.S[space.size :])
+    G, sizes, _ = np.linalg.svd(space.S[space.size :])
     space = rotated(space, G.T)
-    return replace(space, S=space.S[: space.size + count])
+    forgotten = space.forgotten + float(max(sizes[count:], default=0.0))
+    return replace(space, S=space.S[: space.size + count], forgotten=forgotten)
 
 
 def restarted(space: Subspace, Y: Values) -> Subspace:
@@ -210,7 +213,8 @@ def _absorb_one(space: Subspace, w: Array) -> Subspace:
     m = space.size
     column, w, beta = orthogonalized(space.rows, w)
     known = space.S[m, :]
-    require_symmetric(float(np.max(np.abs(column[:m] - known), initial=0.0)), space.scale, space.num_products)
+    skew = float(np.max(np.abs(column[:m] - known), initial=0.0)) - space.forgotten
+    require_symmetric(skew, space.scale, space.num_products)
     S = np.column_stack([space.S, column])
     S[:m, m] = S[m, :m] = (known + column[:m]) / 2
     if beta > space.rounding:

@@ -5,6 +5,7 @@ told from another by colour alone: dashes and markers change with it, and labels
 """
 
 import base64
+import html
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -184,14 +185,15 @@ def slider(draw: Callable[..., None], alt: str, /, **ranges: tuple[float, ...]) 
         return
     import ipywidgets  # type: ignore[import-untyped]
 
-    picture = ipywidgets.Image(format="png", tooltip=alt)
+    picture = ipywidgets.HTML()  # an Image widget knows no alt text, and its tooltip fails in JupyterLab 4
     sliders = {name: _slider(ipywidgets, name, *limits) for name, limits in ranges.items()}
 
     def redraw(_: Any = None) -> None:
         # No pyplot and no Output widget: both race with JupyterLab's second thread for widget messages.
         figure, axes = panels()
         draw(axes, **{name: each.value for name, each in sliders.items()})
-        picture.value = _png(figure)
+        data = base64.b64encode(_png(figure)).decode()
+        picture.value = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
     redraw()
     for each in sliders.values():

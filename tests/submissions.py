@@ -10,8 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "classroom"))
 #: The modules under test; the test files take them from here.
-export, grader, submission, values, wire = map(
-    importlib.import_module, ("export", "grade", "submission", "values", "wire")
+export, grader, submission, values, wire, report, journal, exam, questions = map(
+    importlib.import_module,
+    ("export", "grade", "submission", "values", "wire", "report", "journal", "exam", "questions"),
 )
 
 BANKS = sorted((ROOT / "tests" / "bank").glob("*.toml"))

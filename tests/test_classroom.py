@@ -1,17 +1,15 @@
-"""The classroom: our grader beside nbgrader on the same files, the export, the command, the boundary."""
+"""The classroom: the export for nbgrader, and the command that grades without it."""
 
 import contextlib
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import yaml
 from submissions import (
     BANKS,
+    ROOT,
     answers_of,
     bank,
     exercises_of,
@@ -19,10 +17,13 @@ from submissions import (
     grade_id,
     grader,
     learners_copy,
+    report,
     solution,
     with_answers,
     write,
 )
+
+import lab
 
 PATH = next(path for path in BANKS if path.stem.startswith("01"))
 STEM = PATH.stem
@@ -35,77 +36,15 @@ WRONG = {a.exercise: a for a in bank(PATH) if a.kind == "wrong"}
 OTHER_RIGHT = {a.exercise: a.code for a in bank(PATH) if a.kind == "right"}
 
 
-# --- nbgrader ---------------------------------------------------------------------------------------------
-
-STUDENTS = {
-    "solution": RIGHT,
-    "blank": {},
-    "partly": {**RIGHT, **{name: WRONG[name].code for name in NAMES[::2]}},
-    "otherwise": {**RIGHT, **OTHER_RIGHT},
-    "broken": {**RIGHT, SECOND: "this is no Python"},
-    "helpers": {**RIGHT, FIRST: RIGHT[FIRST] + f"\n\nkept = {FIRST}\n%matplotlib inline\n!true\n"},
-}
+# --- the export -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A course directory after `generate_assignment` and `autograde` of six submissions."""
+    """The course directory of seed 5."""
     folder = tmp_path_factory.mktemp("course") / "class"
     assert export.export(folder, seed=5) == [path.stem for path in BANKS]
-    _nbgrader(folder, "generate_assignment", STEM)
-    released = json.loads((folder / "release" / STEM / f"{STEM}.ipynb").read_text(encoding="utf8"))
-    for student, answers in STUDENTS.items():
-        notebook = with_answers(json.loads(json.dumps(released)), answers)
-        write(notebook, folder / "submitted" / student / STEM / f"{STEM}.ipynb")
-    _nbgrader(folder, "autograde", STEM)
     return folder
-
-
-def _nbgrader(folder, *command):
-    """Run nbgrader; it finds `alembic` through PATH, and its warnings are not ours."""
-    bins = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": bins + os.pathsep + os.environ["PATH"], "PYTHONWARNINGS": "ignore"}
-    environment |= {"OMP_NUM_THREADS": "1", "JUPYTER_PLATFORM_DIRS": "1"}
-    command = [sys.executable, "-m", "nbgrader", *command]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-
-
-@pytest.fixture(scope="module")
-def by_nbgrader(course):
-    """Points by student and exercise, read through nbgrader's own interface in a process of its own."""
-    read = (
-        "import json, sys\nfrom nbgrader.api import Gradebook\n"
-        f"with Gradebook('sqlite:///' + sys.argv[1]) as book:\n"
-        f"    print(json.dumps({{s.student.id: {{g.name: g.score for n in s.notebooks for g in n.grades}}\n"
-        f"        for s in book.assignment_submissions({STEM!r})}}))\n"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", read, str(course / "gradebook.db")]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
-
-
-def test_both_graders_give_the_same_points(course, by_nbgrader):
-    files = [course / "submitted" / student / STEM / f"{STEM}.ipynb" for student in STUDENTS]
-    for student, result in zip(STUDENTS, grader.grade(files), strict=True):
-        ours = {f"{e['name']}-check": e["points"] for e in result["exercises"]}
-        assert ours == by_nbgrader[student], student
-
-
-def test_nbgrader_gives_what_the_course_promises(by_nbgrader):
-    points = {student: sum(grades.values()) for student, grades in by_nbgrader.items()}
-    lost = sum(exercise.points for exercise in EXERCISES[::2])
-    assert points == {
-        **{"solution": MAX, "blank": 0, "partly": MAX - lost, "otherwise": MAX, "helpers": MAX},
-        "broken": MAX - EXERCISES[1].points,
-    }
-
-
-def test_a_released_assignment_holds_no_answers(course):
-    text = (course / "release" / STEM / f"{STEM}.ipynb").read_text(encoding="utf8")
-    assert "HIDDEN" not in text
-    assert "SOLUTION" not in text
-    assert "rng=" not in text
 
 
 def test_the_export_draws_new_hidden_tests(course, tmp_path):
@@ -141,6 +80,60 @@ def test_the_export_refuses_a_folder_of_others(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def _incomplete(folder, change):
+    """A repository with one set, whose `course.yml` `change` has passed over."""
+    write(
+        (ROOT / "solutions" / f"{STEM}.ipynb").read_text(encoding="utf8"), folder / f"solutions/{STEM}.ipynb"
+    )
+    write("", folder / "authoring" / "lessons" / f"{STEM}.py")
+    table = yaml.safe_load((ROOT / "course.yml").read_text(encoding="utf8"))
+    change(table, next(lesson for lesson in table["lessons"] if lesson["id"] == STEM[:2]))
+    write(yaml.safe_dump(table, allow_unicode=True), folder / "course.yml")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda table, lesson: lesson.pop("minutes"),
+            "course.yml, lesson 01: minutes is missing, though its",
+        ),
+        (
+            lambda table, lesson: lesson["objectives"].pop(),
+            r"exercise \w+: objective '01\.6' does not exist",
+        ),
+        (
+            lambda table, lesson: lesson["exercises"][0].pop("points"),
+            "exercise taylor_slope: points is missing",
+        ),
+        (lambda table, lesson: table.pop("tracks"), "tracks is missing"),
+        (
+            lambda table, lesson: table.update(lessons=[], claims=[], tracks=[]),
+            "course.yml has no lesson 01, though solutions/ holds its set",
+        ),
+    ],
+)
+def test_a_course_that_is_incomplete_is_a_sentence(change, words, tmp_path):
+    root = _incomplete(tmp_path / "root", change)
+    with pytest.raises(export.Refused, match=f"^nothing was written: .*{words}"):
+        export.export(tmp_path / "class", root=root)
+    assert not (tmp_path / "class").exists()
+
+
+def test_a_course_without_its_manifest_is_a_sentence(tmp_path, monkeypatch, capsys):
+    root = _incomplete(tmp_path / "root", lambda table, lesson: None)
+    (root / "course.yml").unlink()
+    monkeypatch.setattr(export.export, "__kwdefaults__", {**export.export.__kwdefaults__, "root": root})
+    assert export.main([str(tmp_path / "class")]) == 1
+    assert capsys.readouterr().err.startswith("nothing was written: [Errno 2] No such file or directory")
+
+
+def test_lab_knows_the_commands_of_the_classroom():
+    assert {"grade", "classroom", "exam"} <= set(lab.COMMANDS)
+    assert all(f"lab.py {name} " in lab.__doc__ for name in ("grade", "classroom", "exam"))
+
+
 # --- the command ------------------------------------------------------------------------------------------
 
 
@@ -170,7 +163,10 @@ def test_the_command_prints_feedback_csv_and_json(handed_in, tmp_path):
     assert f"0 of {lost:g}  {FIRST}: not yet" in out
     assert "Not graded: the file is not a notebook: it is not JSON" in out
     assert "2/2" in err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["001_=SUM(1)_ada.txt", "002_text.txt"]
+    first, second = sorted(path.name for path in tmp_path.iterdir())
+    assert first.startswith("001_")
+    assert first.endswith("_=SUM(1)_ada.txt")
+    assert second.endswith("_b_text.txt")
     _, out, _ = _command(handed_in / "=SUM(1)_ada.ipynb", "--seed", 3, "--csv", "--quiet")
     (row,) = csv.DictReader(io.StringIO(out))
     assert float(row["points"]) == MAX - lost
@@ -184,9 +180,7 @@ def test_the_command_prints_feedback_csv_and_json(handed_in, tmp_path):
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
 def test_no_cell_of_the_csv_is_a_formula(text):
     result = {"submission": text, "set": STEM, "points": 0.0, "max_points": 1.0, "exercises": [], "notes": []}
-    out = io.StringIO()
-    grader.write_csv([result], out)
-    assert out.getvalue().splitlines()[1].startswith(f"'{text}")
+    assert report.as_csv([result]).splitlines()[1].startswith(f"\"'{text}")
 
 
 @pytest.mark.parametrize(

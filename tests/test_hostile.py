@@ -17,6 +17,7 @@ from submissions import (
     grade_id,
     grader,
     learners_copy,
+    report,
     submission,
     with_answers,
     write,
@@ -284,39 +285,41 @@ def test_hostile_submissions_get_no_undeserved_point(hostile):
     assert points == expected
 
 
+TOLD = """
+tests deleted | -check is missing
+cells duplicated | is there more than once
+endless loop in an answer | longer than 4 s
+endless loop in a cell | cell 1: it took longer than 4 s
+interrupts swallowed | longer than 4 s
+memory bomb in an answer | MemoryError
+memory bomb in a cell | cell 1 raised MemoryError
+os._exit in an answer | the process ended
+os._exit in a cell | cell 1: the process ended
+sys.exit in an answer | raised SystemExit
+stack overflow | RecursionError
+huge answer | at most 64 MB
+endless answer | nested more than
+crash | the process ended
+processes | starts no processes
+kills the grader | sends no signals
+forged messages | not one
+not JSON | it is not JSON
+empty | it is not JSON
+no cells | no list of cells
+cells of nonsense | no list of cells
+deep JSON | it is not JSON
+remembered answers | FIRST: not yet
+"""
+
+
 def test_the_teacher_is_told_what_happened(hostile):
     _, results = hostile
-    told = {name: " ".join([r.get("problem", ""), *r["notes"], *_feedback(r)]) for name, r in results.items()}
-    for name, words in {
-        **{"tests deleted": "-check is missing", "cells duplicated": "is there more than once"},
-        **{
-            "endless loop in an answer": "longer than 4 s",
-            "endless loop in a cell": "cell 1: it took longer than 4 s",
-        },
-        **{"interrupts swallowed": "longer than 4 s", "memory bomb in an answer": "MemoryError"},
-        **{
-            "memory bomb in a cell": "cell 1 raised MemoryError",
-            "os._exit in an answer": "the process ended",
-        },
-        **{"os._exit in a cell": "cell 1: the process ended", "sys.exit in an answer": "raised SystemExit"},
-        **{
-            "stack overflow": "RecursionError",
-            "huge answer": "at most 64 MB",
-            "endless answer": "nested more than",
-        },
-        **{
-            "crash": "the process ended",
-            "processes": "starts no processes",
-            "kills the grader": "sends no signals",
-        },
-        **{"forged messages": "not one", "not JSON": "it is not JSON", "empty": "it is not JSON"},
-        **{
-            "no cells": "no list of cells",
-            "cells of nonsense": "no list of cells",
-            "deep JSON": "it is not JSON",
-        },
-        **{"remembered answers": f"{FIRST}: not yet"},
-    }.items():
+    told = {
+        name: " ".join([r.get("problem", ""), *r["notes"], *(e["feedback"] for e in r["exercises"])])
+        for name, r in results.items()
+    }
+    for line in TOLD.replace("FIRST", FIRST).strip().splitlines():
+        name, words = line.split(" | ")
         assert words in told[name], (name, told[name])
 
 
@@ -324,10 +327,6 @@ def test_the_limit_of_time_holds(hostile):
     _, results = hostile
     slow = {name: r["seconds"] for name, r in results.items() if r["seconds"] > 12}
     assert not slow, "the limit is 4 s for a step, and no submission has two that reach it"
-
-
-def _feedback(result):
-    return [exercise["feedback"] for exercise in result["exercises"]]
 
 
 def _places(folder):
@@ -345,7 +344,7 @@ def test_hostile_submissions_leave_nothing_behind(hostile):
 
 def test_hostile_submissions_tell_no_secrets(hostile):
     _, results = hostile
-    told = " ".join(map(grader.page, results.values()))
+    told = " ".join(map(report.page, results.values()))
     assert "hunter2" not in told
     assert "\x1b" not in told
-    assert "It raised ValueError: the secret is None" in grader.page(results["reads the environment"])
+    assert "It raised ValueError: the secret is None" in report.page(results["reads the environment"])

@@ -59,7 +59,10 @@ OTHER = {
     "safety": (set(), {"twice_differentiable"}),
     "products": ({"risk", "safety", "losses", "memory"}, None),
     "kfac": ({"risk", "losses"}, {"kfac"}),
-    "stability": ({"curvature", "lanczos", "dynamics"}, {"Tracker", "effective_sharpness"}),
+    "stability": (
+        {"risk", "curvature", "lanczos", "dynamics"},
+        {"Tracker", "effective_sharpness", "Sharpness"},
+    ),
     "audit": (
         {"risk", "curvature", "lanczos", "trace", "density", "stability", "dynamics"},
         {"audit", "Audit"},

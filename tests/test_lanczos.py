@@ -599,6 +599,20 @@ def test_nan_elsewhere():
         power_iteration(nan_at(A, 3), rng=0)
 
 
+@pytest.mark.parametrize("rtol", [0.3, 0.1, 1e-2])
+def test_what_a_loose_tolerance_forgets_is_not_taken_for_asymmetry(rtol):
+    n = 60
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
+    for d in (np.linspace(1, 0, n), 0.9 ** np.arange(n), np.linspace(1, -1, n)):
+        A = (Q * d) @ Q.T
+        start = Q[:, :2] + 0.1 * np.random.default_rng(1).standard_normal((n, 2))
+        for options in ({}, {"start": start}):
+            for seed in range(3):
+                pairs = eigsh((A + A.T) / 2, 2, rtol=rtol, max_matvecs=n - 1, rng=seed, **options)
+                gaps = abs(pairs.values[:, None] - d).min(1)
+                assert np.all(gaps <= pairs.residuals + 1e-12)
+
+
 def test_an_operator_that_is_not_symmetric_is_refused():
     A = np.diag(network(60))
     A[0, 1] = 1.0

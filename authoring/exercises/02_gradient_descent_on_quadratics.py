@@ -64,9 +64,9 @@ def error_after(H, error, eta, num_steps):
 #
 # - a negative eigenvalue: some mode grows for every η > 0, so the answer is `0.0`
 # - no negative and no positive one: nothing ever moves, so the answer is `np.inf`
-# - else: the border of Section 2
+# - else: the border of Section 2. A zero beside a positive eigenvalue changes nothing
 #
-# Computed eigenvalues carry rounding. What is no larger in size than `rtol` times the largest size counts as zero.
+# Computed eigenvalues carry rounding. An eigenvalue whose size is at most `rtol` times the largest size counts as zero.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -104,7 +104,7 @@ def largest_stable_step(eigenvalues, rtol=1e-12):
 # %% [markdown]
 # {{exercise best_step}}
 #
-# All eigenvalues are positive. Return three numbers: the best fixed step size, its worst-case factor a step, and the number of steps after
+# All eigenvalues are positive; they come in any order. Return three numbers: the best fixed step size, its worst-case factor a step, and the number of steps after
 # which the distance is *certainly* at most `tolerance` times that at the start. For the eigenvalues 0.1, 1 and 10 and
 # tolerance $10^{-6}$ they are 0.1980, 0.9802 and 691.
 #
@@ -122,7 +122,7 @@ def largest_stable_step(eigenvalues, rtol=1e-12):
 #
 # <details><summary>Hint 2</summary>
 #
-# $\rho^t \le \text{tol}$ means $t \ge \ln \text{tol} / \ln \rho$. Both logarithms are negative.
+# $r^t \le \text{tol}$ means $t \ge \ln \text{tol} / \ln r$. Both logarithms are negative.
 #
 # </details>
 #
@@ -135,7 +135,7 @@ def largest_stable_step(eigenvalues, rtol=1e-12):
 
 # %% answer="best_step"
 def best_step(eigenvalues, tolerance):
-    """(η*, ρ*, t): the best fixed step, its worst factor a step, and the steps until ρ*ᵗ ≤ `tolerance`."""
+    """(η*, r*, t): the best fixed step, its worst factor a step, and the steps until r*ᵗ ≤ `tolerance`."""
     ### BEGIN SOLUTION
     low, high = min(eigenvalues), max(eigenvalues)
     eta, rate = 2 / (high + low), (high - low) / (high + low)
@@ -150,7 +150,7 @@ def best_step(eigenvalues, tolerance):
 #
 # Logistic regression with a ridge: $L(w) = \frac1n \sum_i \log\big(1 + e^{-s_i x_i^\top w}\big) + \frac{\rho}{2} \lVert w \rVert^2$. Its Hessian is
 # $\frac1n X^\top \mathrm{diag}\big(p_i(1-p_i)\big) X + \rho I$, and $p_i$ changes with $w$. Find the border of Section 7: every η *below* it
-# converges from every start.
+# converges from every start. Return the border itself.
 #
 # You know `X` and ρ. You do not know the labels, and you need not. Two steps:
 #
@@ -190,10 +190,10 @@ def guaranteed_step(X, ridge):
 # %% [markdown]
 # {{exercise find_stable_step}}
 #
-# Now without a Hessian. You get the gradient of a quadratic as a function, a start, and a step size `high` that is known to be unstable. Find
+# Now without a Hessian. You get the gradient of a quadratic as a function, a start, and a step size `high` that is unstable, but shorter than twice the border. Find
 # the largest stable step to a tenth of a per cent. All eigenvalues are positive. They lie within a factor of 5 of each other.
 #
-# Two traps. The steepest mode may begin very small, and hide behind the others. And a run that has converged has a gradient of pure rounding,
+# Two traps. The steepest mode may begin very small, a thousandth of the others, and hide behind them. And a run that has converged has a gradient of pure rounding,
 # which no longer shrinks.
 #
 # <details><summary>Hint 1</summary>

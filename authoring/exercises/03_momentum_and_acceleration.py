@@ -117,7 +117,7 @@ def largest_curvature(eta, beta, gamma):
 # {{exercise best_momentum}}
 #
 # Section 4 chose η and β together. Often η is given: by a guarantee, or by habit. Which β makes heavy ball fastest then, in the worst case over all curvatures between μ and
-# $L$? Assume $0 < \eta L < 4$.
+# $L$, the largest curvature? Assume $0 < \eta L < 4$.
 #
 # Fill in the plan:
 #
@@ -125,7 +125,7 @@ def largest_curvature(eta, beta, gamma):
 # - the steepest mode is inside when $(1 + \sqrt\beta)^2 \ge \dots$, so $\sqrt\beta \ge \dots$
 # - inside, the rate is $\sqrt\beta$ in every mode; so take the smallest β that satisfies both
 #
-# For μ = 0.01, $L$ = 1 and $\eta = 4/(\sqrt L + \sqrt\mu)^2$ both conditions give the same: 0.6694.
+# For μ = 0.01, $L$ = 1 and $\eta = 4/(\sqrt L + \sqrt\mu)^2$ both conditions give the same, β = 0.6694.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -202,7 +202,7 @@ def chebyshev_steps(mu, L, k):
 # {{exercise scheduled_sgd}}
 #
 # Write PyTorch's SGD with momentum, without PyTorch. `rates` holds the step sizes, one for each step. Return all points, the start first. It must agree with
-# `torch.optim.SGD(momentum=beta)` under every schedule, also one that falls to zero.
+# `torch.optim.SGD(momentum=beta)` under every schedule, also one that falls to zero and rises again.
 #
 # <details><summary>Hint 1</summary>
 #

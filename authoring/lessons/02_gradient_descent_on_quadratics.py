@@ -31,7 +31,8 @@ start()
 # $$c_i(t) = (1 - \eta\lambda_i)^t\, c_i(0), \qquad L(\theta_t) = \tfrac12 \sum_i \lambda_i\, c_i(0)^2\, (1 - \eta\lambda_i)^{2t}.$$
 #
 # This is the whole theory of the lesson: each direction has one factor, and takes its powers. A direction with its factor is called a **mode**.
-# First, check the formula against a run. The Hessian has the eigenvalues 10, 4, 1 and 0.1, in a random basis.
+# First, check the formula against a run. The Hessian has the eigenvalues 10, 4, 1 and 0.1, in a random basis. The function
+# `run(gradient, start, rule, steps)` repeats an update rule, here `gd(η)`. Its `points` are all the iterates, one a row, the start first.
 
 # %%
 f = objectives.quadratic(with_spectrum([10.0, 4.0, 1.0, 0.1], rng=1), b=[1.0, 2.0, 3.0, 4.0])
@@ -63,7 +64,7 @@ show(figure, "Four straight lines: λ = 0.1 is slowest, then λ = 10, then λ = 
 #
 # There are four regimes. For $0 < \eta\lambda < 1$ a mode creeps down on one side. At $\eta\lambda = 1$ it is gone in one step. For
 # $1 < \eta\lambda < 2$ it jumps from side to side, and shrinks. Beyond 2 it jumps, and grows. In the first regime a mode has a clock of its own:
-# for small $\eta\lambda$ the factor is nearly $e^{-\eta\lambda}$, so its error is halved in about $0.69/\eta\lambda$ steps. Half the curvature, twice the time.
+# for small $\eta\lambda$ the factor is nearly $e^{-\eta\lambda}$, so its error is halved in about $0.69/(\eta\lambda)$ steps. Half the curvature, twice the time.
 #
 # ## 2. The threshold, exactly
 #
@@ -74,6 +75,7 @@ show(figure, "Four straight lines: λ = 0.1 is slowest, then λ = 10, then λ = 
 # %% tags=["nbval-ignore-output"]
 def draw(axes, eta):
     contours(axes, plane.value, (-2.2, 2.2), (-1.5, 1.5), levels=8)
+    # `limit` ends a run that leaves: at the first entry beyond limit · (1 + the largest of the start)
     path(axes, run(plane.gradient, [2.0, 0.5], gd(eta), 40, limit=10).points)
     axes.set(title=f"ηλ = {eta:.3g} and {10 * eta:.3g}", aspect="equal")
 
@@ -142,7 +144,7 @@ predict("saddle", question, choices=["0 < η < 2", "Only very small η", "None"]
 
 # %%
 saddle, rates = objectives.quadratic(np.diag([1.0, -0.1])), np.array([1.9, 0.1, 0.01])
-runs = [run(saddle.gradient, [1.0, 1.0], gd(eta), 8000, limit=500) for eta in rates]
+runs = [run(saddle.gradient, [1.0, 1.0], gd(eta), 8000, limit=500) for eta in rates]  # 500 · (1 + 1)
 escapes = np.array([each.diverged_at or 0 for each in runs])
 print("steps to |θ| > 1000:", escapes.tolist(), "  η times steps:", (rates * escapes).round(1).tolist())
 
@@ -198,11 +200,11 @@ claim("2.4", borders, expected=[2, 0.2, 2], tolerance=1e-3)
 #
 # ## 4. The best fixed step
 #
-# How fast can it be? In the worst case the error shrinks by the largest factor, $\rho(\eta) = \max_i |1 - \eta\lambda_i|$. As a function of η each
+# How fast can it be? In the worst case the error shrinks by the largest factor, $r(\eta) = \max_i |1 - \eta\lambda_i|$. As a function of η each
 # $|1 - \eta\lambda_i|$ is a V, and only two of them matter: that of $\lambda_{\min}$ falls, that of $\lambda_{\max}$ rises. The maximum is
 # smallest where they cross, at $1 - \eta\lambda_{\min} = \eta\lambda_{\max} - 1$:
 #
-# $$\eta^\ast = \frac{2}{\lambda_{\max} + \lambda_{\min}}, \qquad \rho^\ast = \frac{\kappa - 1}{\kappa + 1}.$$
+# $$\eta^\ast = \frac{2}{\lambda_{\max} + \lambda_{\min}}, \qquad r^\ast = r(\eta^\ast) = \frac{\kappa - 1}{\kappa + 1}.$$
 #
 # The dots are runs, not the formula: the factor by which the last of 400 steps shrinks the error.
 
@@ -227,9 +229,10 @@ show(figure, "The factor falls slowly to its minimum just below ηλmax = 2, the
 # cliff. A step twice as short, $1/\lambda_{\max}$, is far from the cliff and has the factor $1 - 1/\kappa$. It needs at most twice as many steps,
 # since $(1 - 1/\kappa)^2 < (\kappa - 1)/(\kappa + 1)$. You rarely know $\lambda_{\max}$ to one per cent. So the safe half is the better bargain.
 #
-# How many steps is that? To bring the worst error down to a fraction ε takes $\ln(1/\varepsilon)/\ln(1/\rho^\ast)$ steps. For large κ this is about
-# $\tfrac{\kappa}{2} \ln(1/\varepsilon)$: in the worst case the steps are proportional to κ. A line search in each step does not
-# escape this: in the worst case the loss then still shrinks only by $\rho^{\ast 2}$ a step (`nocedal2006`, theorem 3.3).
+# How many steps is that? To bring the worst error down to a fraction ε takes $\ln(1/\varepsilon)/\ln(1/r^\ast)$ steps. For large κ this is about
+# $\tfrac{\kappa}{2} \ln(1/\varepsilon)$: in the worst case the steps are proportional to κ. A line search does not escape
+# this. From the error $v_{\min}/\lambda_{\min} + v_{\max}/\lambda_{\max}$, with unit eigenvectors of the two ends, the best η of *each* step is $\eta^\ast$ again,
+# and the loss shrinks by $r^{\ast 2}$ a step. From no start does it shrink more slowly (`nocedal2006`, chapter 3).
 #
 # {{claim 3.1b}}
 #
@@ -257,7 +260,7 @@ needed["50 modes alike"] = steps_to_a_millionth(np.geomspace(0.1, 10, 50), np.on
 print(needed, " λ = 5.05 only:", steps_to_a_millionth(np.array([5.05]), np.ones(1)))
 
 # %% [markdown]
-# The worst starts have all of their error at the two ends of the spectrum: 691 steps, as $\ln 10^{-6} / \ln \rho^\ast = 690.8$ predicts. Fifty modes with equal shares need 612. In
+# The worst starts have all of their error at the two ends of the spectrum: 691 steps, as $\ln 10^{-6} / \ln r^\ast = 690.8$ predicts. Fifty modes with equal shares need 612. In
 # the end the slowest mode always decides, unless it is absent: λ = 1 alone needs 63, and an error exactly in the middle is gone in
 # one step. A random start is nearly a worst one: it has a share in each mode.
 #
@@ -294,7 +297,7 @@ for axes, name in zip(pair, best, strict=True):
 show(figure, "In distance η* leads all the way; in loss 1/λmax leads for tens of thousands of steps.")
 
 # %% [markdown]
-# The "best" step needs 7104 steps for what its half does in 45. At $\eta^\ast$ the steepest mode has the factor $-\rho^\ast$: it is as slow as the
+# The "best" step needs 7104 steps for what its half does in 45. At $\eta^\ast$ the steepest mode has the factor $-r^\ast$: it is as slow as the
 # flattest one, and it carries most of the loss. At $1/\lambda_{\max}$ it is gone in one step. In *distance* $\eta^\ast$ is never behind; in *loss* it
 # is, for the first 45 000 steps. Both panels are the same runs. "Faster" has no meaning until you say what is measured, and when.
 #
@@ -330,7 +333,7 @@ end = run(bad.gradient, np.ones(8), gd(1 / norm(hilbert(8), 2)), 1000).points[-1
 print(f"left: loss {bad.value(end) / bad.value(np.ones(8)):.1e}, distance {norm(end) / norm(np.ones(8)):.3f}")
 
 # %% [markdown]
-# By the rule for $1/\lambda_{\max}$, a tenth of the distance in the slowest mode costs $\kappa \ln 10 \approx 3.5 \cdot 10^{10}$ steps. Yet after 1000 steps the loss is down to three ten-millionths,
+# By the rule for $1/\lambda_{\max}$, the slowest mode falls to a tenth in $\kappa \ln 10 \approx 3.5 \cdot 10^{10}$ steps. Yet after 1000 steps the loss is down to three ten-millionths,
 # and the distance to 2 %. That start has little error in the slowest modes. Another start would have more.
 #
 # One more thing is not fixed by κ: the method. Vary the step. If η takes the values $1/\lambda$ for each *distinct* eigenvalue once, then each
@@ -362,7 +365,8 @@ print(f"3 values: {exact} steps;  3 clusters: over 10, {wide > 10};  50 values: 
 # %% [markdown]
 # Three distinct values: three steps. Three clusters, each one per cent wide: more than three times as many for the same accuracy. Clusters help, but the
 # theorem is about distinct values. And fifty values need *more* than fifty steps: the theorem is about exact arithmetic, and rounding breaks
-# it. Even so: fewer than 200, on the same spectrum for which gradient descent at $\eta^\ast$ needed 61 039. Lesson 03 explains how CG and momentum do it.
+# it. Even so: fewer than 200, where gradient descent at $\eta^\ast$ needed 61 039. (That spectrum was the same but for a factor of 10 000, which
+# changes no number of steps.) Lesson 03 explains how CG and momentum do it.
 #
 # ## 6. Real data: ridge regression
 #
@@ -461,21 +465,24 @@ predict("beyond", question, choices, answer=None)
 
 # %%
 ways = {"0.9 of local": 0.9 * local, "1.05 of local": 1.05 * local, "guaranteed": 2 / (bound + rho)}
-walks = {name: run(logistic.gradient, np.zeros(65), gd(eta), 1200).points for name, eta in ways.items()}
+walks = {name: run(logistic.gradient, np.zeros(65), gd(eta), 1500).points for name, eta in ways.items()}
 away = {name: norm(points - w, axis=1) for name, points in walks.items()}
-print("distance after 1200 steps:", {name: f"{each[-1]:.3f}" for name, each in away.items()})
+print("distance after 1500 steps:", {name: f"{each[-1]:.3f}" for name, each in away.items()})
+last = walks["1.05 of local"][-3:]
+assert norm(last[2] - last[0]) < 1e-6 < 0.01 < norm(last[2] - last[1])
 losses = [round(logistic.value(x), 2) for x in walks["0.9 of local"][:3]]
 print(f"at the start ηλmax/2 = {0.9 * local * bound / 2:.1f}, and the first losses are {losses}")
 figure, axes = panels()
-axes.set(xlim=(0, 1700), ylabel="distance to the minimum")
+axes.set(xlim=(0, 2150), ylabel="distance to the minimum")
 watched(axes, away, log=True)
-show(figure, "Just below the local border descent converges fastest; just above it, it hovers for ever.")
+show(figure, "Just below the local border descent converges fastest; just above it, it hovers around it.")
 
 # %% [markdown]
 # Seven times beyond the guarantee the loss first *rises*, from 0.69 to 2.28. Then descent converges, and fastest of the three. So the guarantee is not
 # necessary. Take the note's sentence at the start: there $\eta\lambda_{\max}/2$ is 7.4, and the run converges.
 #
-# Five per cent beyond the local border the run does not converge. But it does not diverge either: it hovers around the minimum. On a quadratic,
+# Five per cent beyond the local border the run does not converge. But it does not diverge either: it ends up jumping to and fro between two points
+# beside the minimum. The assertion says so: two steps apart, the points are the same. On a quadratic,
 # unstable means infinity. Elsewhere the curvature changes on the way out, and may stop the flight. Lesson 07 is about networks that live there.
 #
 # Is everything below the local border safe, then? On the digits it was, from this start. In general it is not. Take two walls,
@@ -483,11 +490,12 @@ show(figure, "Just below the local border descent converges fastest; just above 
 
 
 # %%
-hops = run(lambda x: 5 * (np.tanh(5 * x - 5) + np.tanh(5 * x + 5)), [2.0], gd(0.5), 1000).points[:, 0]
+hops = run(lambda x: 5 * (np.tanh(5 * x - 5) + np.tanh(5 * x + 5)), [2.5], gd(0.5), 1000).points[:, 0]
 print(f"local border {2 * np.cosh(5) ** 2 / 50:.0f};  at η = 0.5:", hops[[0, 1, 2, 3, -2, -1]].round(1))
 
 # %% [markdown]
-# At the minimum the curvature is tiny, and the local border is 220. The step 0.5 is 400 times smaller, and still the run hops from wall to wall for ever. At the walls the
+# At the minimum the curvature is tiny, and the local border is 220. The step 0.5 is 440 times smaller, and still the run hops between ±2.5 for ever: out there the
+# slope is ±10, and a step of 0.5 · 10 leads to the other side. At the walls the
 # curvature is 25, so the guarantee ends at $2/25 = 0.08$. Convexity does not help: between the guarantee and the local border only a run from your start can tell.
 #
 # One condition is left to test: the minimum must exist. Take the ridge away. The cell asks whether some $w$ separates every "3" from every other digit.
@@ -528,7 +536,7 @@ ticket(
 # - Report $\eta\lambda_{\max}/2$, not κ, when you talk of stability. Lesson 04 shows how to get $\lambda_{\max}$ without a matrix.
 # - Start from $1/\lambda_{\max}$. It costs at most a factor of two in the long run, and is often ahead in the loss.
 # - Centre your features before you tune anything. A large mean is a large eigenvalue.
-# - Before you blame κ, plot the loss in doubly logarithmic axes. A straight line says that the density near zero is at work.
+# - Before you blame κ, plot the loss above its minimum in doubly logarithmic axes. A straight line says that the density near zero is at work.
 # - Say which measure you mean: loss, distance or gradient. The ranking of step sizes depends on it.
 #
 # ## Further reading

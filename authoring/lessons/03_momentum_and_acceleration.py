@@ -210,7 +210,8 @@ for name, rule in (("GD, η", gd(1.0)), ("GD, 10 η", gd(10.0)), ("HB, β = 0.9"
 #
 # ## 4. The best settings, and their price
 #
-# The eigenvalues lie between μ and $L$, with $\kappa = L/\mu$. We want the smallest β that has both ends inside the parabola:
+# The eigenvalues lie between μ and $L$, with $\kappa = L/\mu$. These are the usual letters: $L$ alone is the largest curvature, $\lambda_{\max}$ or ℓ in
+# Lesson 02, and the loss is $L(\theta)$. We want the smallest β that has both ends inside the parabola:
 # $(1 - \sqrt\beta)^2 = \eta\mu$ and $(1 + \sqrt\beta)^2 = \eta L$. Take roots, add and divide:
 #
 # $$\eta = \frac{4}{(\sqrt L + \sqrt\mu)^2}, \qquad \sqrt\beta = \frac{\sqrt\kappa - 1}{\sqrt\kappa + 1}, \qquad
@@ -292,6 +293,8 @@ claim("5.1a", [*slopes, peak * np.e / 100], expected=[9 / 11, 99 / 101, 1], tole
 # So momentum does help on ill-conditioned quadratics, in the long run, and may harm before. That is the **first failure**, and it has a remedy. Where does the growth come
 # from? In its first step the ball is at rest. It takes the full η, which is almost $4/L$: twice what gradient descent can bear. The momentum that should brake it is not there yet. So
 # divide the *first* step by $1 + \beta$. Then every mode between μ and $L$ stays below $\big(1 + t\,\tfrac{1-\beta}{1+\beta}\big)\sqrt\beta^{\,t}$, which never exceeds 1.
+# To write it, you must know what a rule is: a function of the gradient, the point and a state. It returns the next point and the next state. Heavy ball's state
+# is the point before, and None at the start.
 
 
 # %%
@@ -310,13 +313,13 @@ print("gentle start:", steps_to(soft, spread), f" largest error on the way {abs(
 # ## 5. The best polynomial
 #
 # Is there anything better than $\sqrt\kappa$? After $t$ steps, every method that starts at $\theta_0$ and adds multiples of the gradients it has seen has the error $p_t(H)\, e_0$ with a polynomial $p_t$ of
-# degree $t$ and $p_t(0) = 1$. Lesson 02 had $(1 - \eta\lambda)^t$. The best polynomial for *all* spectra between μ and $L$ is the one with the smallest maximum
+# degree at most $t$ and $p_t(0) = 1$. Lesson 02 had $(1 - \eta\lambda)^t$. The best polynomial for *all* spectra between μ and $L$ is the one with the smallest maximum
 # there: Chebyshev's, shifted and scaled. With $s = (\sqrt\kappa - 1)/(\sqrt\kappa + 1)$ its maximum is
 #
 # $$\max_{\mu \le \lambda \le L} |p_k(\lambda)| = \frac{2 s^k}{1 + s^{2k}}, \qquad
 # \eta_i = \frac{2}{(L + \mu) - (L - \mu) \cos\frac{(2i+1)\pi}{2k}}, \quad i = 0, \dots, k-1 .$$
 #
-# The $\eta_i$ are the inverses of its zeros: gradient descent with *these steps, in any order, and no momentum* arrives at the optimum after $k$ steps, in exact arithmetic.
+# The $\eta_i$ are the inverses of its zeros: gradient descent with *these steps, in any order, and no momentum* has the smallest worst error after $k$ steps, in exact arithmetic.
 # You will write them in Exercise 4. On the way the error may be huge, since the longest step is far beyond stability. There is a safe way to the same polynomials, optimal at every step: a
 # recursion with three terms. And it is heavy ball, with an η and a β that change from step to step.
 
@@ -337,6 +340,8 @@ soft, cheb = gentle(**settings["HB"].settings), chebyshev_momentum(0.01, 1)
 rules = {**settings, "HB, gentle": soft, "Chebyshev": cheb}
 worst = {n: abs(run(lambda e: interval * e, interval**0, r, 60).points).max(axis=1) for n, r in rules.items()}
 t = np.arange(61)
+assert np.allclose(1 / (1 - (99 / 101) ** 2 / 2) - 1, 0.925, atol=5e-4)  # the first β of Chebyshev
+assert np.allclose(settings["HB"].settings["beta"], 0.669, atol=5e-4)  # and its last
 assert np.allclose(worst["HB"], (1 + 20 / 11 * t) * (9 / 11) ** t)
 assert np.allclose(worst["Chebyshev"], 2 * (9 / 11) ** t / (1 + (9 / 11) ** (2 * t)))
 
@@ -391,12 +396,12 @@ print(f"κ = 10000, 50 distinct eigenvalues: more than 50 steps: {many > 50}, fe
 # %% [markdown]
 # At κ = 10 000 rounding wins, and more steps are needed. Still, on the 50 eigenvalues of Section 4, CG stays below 200 steps where
 # heavy ball takes 972. Its price: it is made for quadratics. It relies on the relations between all its directions, and these break when $H$ changes or the gradient is noisy.
-# Heavy ball needs two numbers from you, and forgives.
+# Heavy ball needs two numbers from you, and relies on nothing but its last step.
 #
 # ## 6. Real data, predicted
 #
-# The ridge regression of Lesson 02: is it a 3? There are 1797 digits, and the Hessian is $\frac1n X^\top X + \rho I$ with ρ = 0.01. We know its 65 eigenvalues. We predict in two ways. *By the rate*:
-# $\ln 10^{-3}/\ln \rho(M)$ steps to a thousandth. *By the modes*: split the error at the start into eigenvectors, and iterate 65 numbers. This never looks at an image.
+# The ridge regression of Lesson 02: is it a 3? There are 1797 digits, and the Hessian is $\frac1n X^\top X + 0.01\, I$. We know its 65 eigenvalues. We predict in two ways. *By the rate*:
+# $\ln 10^{-3}/\ln r$ steps to a thousandth, $r$ being the largest spectral radius of a mode. *By the modes*: split the error at the start into eigenvectors, and iterate 65 numbers. This never looks at an image.
 
 # %%
 images, labels = digits(centred=False, rng=0)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hesslab.checks.laws.feedback import EXACT, SINGLE, SLOPE, Violation, check, differs, numbers
+from hesslab.checks.laws.feedback import EXACT, SLOPE, Violation, check, compare, differs, numbers
 from hesslab.checks.laws.objectives import blame_step, farthest, quartic, recorded
 from hesslab.checks.laws.ticket import Question
 from hesslab.objectives import Objective, deep_linear, logistic_regression
@@ -90,7 +90,7 @@ def _curvature_law(
     law = "uᵀH u = (f(x+hu) − 2 f(x) + f(x−hu))/h² for small h and ‖u‖ = 1"
     case = f"a function of {d} variables, a direction of length {length:g}"
     advice = "Normalize the direction, and take the central second difference with h near 1e-3."
-    violation = _judged(found, right, mistakes, law, case, advice, 2, SLOPE)
+    violation = compare(found, right, mistakes, law, case, advice, 2, SLOPE)
     if violation is None and calls > MOST_VALUES:
         advice = "Three values along u are enough; do not build the Hessian. Section 2."
         return Violation("too-many-values", law, case, f"{calls} calls of `value`", advice)
@@ -132,7 +132,7 @@ def _zeros_law(found: Any, X: Vector, C: int, rank: int, kind: str) -> Violation
     law = "the zeros are the directions with the same logits, up to a constant, in every example"
     case = f"{kind}, {C} classes, {d} features, {len(X)} examples"
     advice = "Count the directions of θ that change no softmax probability."
-    return _judged(found, C * d - (C - 1) * rank, mistakes, law, case, advice, 4, EXACT)
+    return compare(found, C * d - (C - 1) * rank, mistakes, law, case, advice, 4, EXACT)
 
 
 @check
@@ -164,7 +164,7 @@ def _logistic_law(hessian: Answer, w: Vector, X: Vector, y: Vector) -> Violation
     law = "∇²f = Xᵀ diag(p (1 − p)) X/n, p = σ(X w)"
     case = f"{n} examples of {X.shape[1]} features"
     advice = "Differentiate the gradient Xᵀ(p − y)/n once more: σ' = σ (1 − σ)."
-    return _judged(hessian(w, X, y), right, mistakes, law, case, advice, 4)
+    return compare(hessian(w, X, y), right, mistakes, law, case, advice, 4)
 
 
 @check
@@ -194,7 +194,7 @@ def _symmetry_law(curvature: Answer, loss: Objective, theta: Vector) -> Violatio
     law = "vᵀH v = −g·s, with v = (W₁, −W₂) and s = (W₁, W₂)"
     case = f"½ ‖W₂ W₁ − M‖², {len(theta)} weights"
     advice = "Differentiate L(eᵗ W₁, e⁻ᵗ W₂) = const twice at t = 0."
-    violation = _judged(curvature(gradient, theta), right, mistakes, law, case, advice, 6)
+    violation = compare(curvature(gradient, theta), right, mistakes, law, case, advice, 6)
     if violation is None and len(points) > 1:
         advice = "A difference of gradients is a second derivative: one gradient is enough. Section 6."
         return Violation("too-many-gradients", law, case, f"{len(points)} calls of `gradient`", advice)
@@ -273,22 +273,6 @@ def _word_law(found: Any, right: str, case: str, blame: Blame) -> Violation | No
     if word not in WORDS:
         diagnosis, advice = "vocabulary", f"Return one of the words {', '.join(WORDS)}."
     return Violation(diagnosis, law, case, f"{str(found)[:40]!r}, expected {right!r}", f"{advice} Section 5.")
-
-
-def _judged(
-    found: Any,
-    right: Any,
-    mistakes: Any,
-    law: str,
-    case: str,
-    advice: str,
-    section: int,
-    tolerance: float = SINGLE,
-) -> Violation | None:
-    """`differs`, with the section to reread added to every advice."""
-    placed = {name: (value, f"{text} Section {section}.") for name, (value, text) in mistakes.items()}
-    advice = f"{advice} Section {section}."
-    return differs(found, right, law=law, case=case, advice=advice, mistakes=placed, tolerance=tolerance)
 
 
 def _definite(rng: np.random.Generator, d: int) -> Vector:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hesslab.checks.laws.feedback import SINGLE, Violation, check, differs, numbers
+from hesslab.checks.laws.feedback import SINGLE, Violation, check, compare, differs, numbers
 from hesslab.checks.laws.ticket import Question
 from hesslab.matrices import with_spectrum
 
@@ -51,7 +52,7 @@ def _error_law(error_after: Answer, H: Vector, error: Vector, eta: float, t: int
     case = f"eigenvalues {values.round(2).tolist()}, η = {eta:.3f}, {t} steps"
     advice = "Multiply each component Vᵀe by (1 − ηλ)ᵗ, and go back with V."
     law = "e_t = V (1 − ηλ)ᵗ Vᵀ e_0"
-    return _judged(error_after(H, error, eta, t), right, mistakes, law, case, advice, 1)
+    return compare(error_after(H.copy(), error.copy(), eta, t), right, mistakes, law, case, advice, 1)
 
 
 @check
@@ -61,20 +62,25 @@ def check_largest_stable_step(largest_stable_step: Answer, rng: np.random.Genera
     plain, signed = [b, a, c], [a, -a, c]
     for spectrum in (plain, [c, b, a], [c, 0.0, a], signed, [-5 * c, b], [b, -1e-15 * b], [0.0, 0.0]):
         yield _step_law(largest_stable_step, np.array(spectrum))
+    yield _step_law(largest_stable_step, np.array([-b, 0.0, -a]))
     for scale, spectrum in ((1e-13, plain), (1e-13, signed), (1e8, plain), (1e8, signed)):
         yield _step_law(largest_stable_step, scale * np.array(spectrum))
+    violation = _step_law(partial(largest_stable_step, rtol=1e-3), np.array([-1e-4 * c, c, b]))
+    advice = "Here rtol is 1e-3: use the argument, not a number of your own. Section 2."
+    yield violation and replace(violation, diagnosis="ignores-rtol", advice=advice)
 
 
 def _step_law(largest_stable_step: Answer, values: Vector) -> Violation | None:
     top, low, size = values.max(), values.min(), abs(values).max()
     law, case = "|1 − ηλ| ≤ 1 for every λ", f"eigenvalues {[float(f'{v:.3g}') for v in values]}"
-    right = 0.0 if low < -1e-12 * size else (2 / top if top > 0 else np.inf)
+    rtol = largest_stable_step.keywords["rtol"] if isinstance(largest_stable_step, partial) else 1e-12
+    right = 0.0 if low < -rtol * size else (2 / top if top > 0 else np.inf)
     found = largest_stable_step(values.copy())
     number = numbers(np.nan if found is None else found)
     if number.shape == () and number == right:
         return None
     if number.shape == () and (number in (0, np.inf) or right == np.inf):
-        word, advice = _extreme(float(number), right, low)
+        word, advice = _extreme(float(number), right, low, top)
         return Violation(word, law, case, f"{number:.4g}, expected {right:.4g}", f"{advice} Section 2.")
     any_order = "The eigenvalues come in any order: take their maximum."
     mistakes: Mistakes = {
@@ -88,16 +94,18 @@ def _step_law(largest_stable_step: Answer, values: Vector) -> Violation | None:
     }
     advice = "0 for a negative λ, measured with rtol · max|λ|; else 2/λmax."
     if right > 0 or found is None or number.shape:
-        return _judged(found, right, mistakes, law, case, advice, 2)
+        return compare(found, right, mistakes, law, case, advice, 2)
     scaled = {name: (np.append(size * wrong, 1), hint) for name, (wrong, hint) in mistakes.items()}
-    violation = _judged(np.append(size * number, 1), [0, 1], scaled, law, case, advice, 2)  # 0 has no scale
+    violation = compare(np.append(size * number, 1), [0, 1], scaled, law, case, advice, 2)  # 0 has no scale
     return violation and replace(violation, found=f"{number:.4g}, expected 0")
 
 
-def _extreme(number: float, right: float, low: float) -> tuple[str, str]:
+def _extreme(number: float, right: float, low: float, top: float) -> tuple[str, str]:
     """Diagnosis and advice where the answer is 0 or infinity and should not be, or the other way round."""
     if right == np.inf:
         return "zero-matrix", "Where every λ is 0 nothing moves: no step is too long. Return np.inf."
+    if number == np.inf and top <= 0:
+        return "all-negative", "Without a positive λ the negative ones still grow: ask for them first."
     if number == 0 and low == 0:
         return "zero-forbids", "λ = 0 has the factor 1: it does not grow."
     if number == 0 and low < 0:
@@ -107,45 +115,51 @@ def _extreme(number: float, right: float, low: float) -> tuple[str, str]:
 
 @check
 def check_best_step(best_step: Answer, rng: np.random.Generator) -> Laws:
-    """η* = 2/(λmax + λmin), ρ* = (κ − 1)/(κ + 1), and the steps until ρ*ᵗ is below a tolerance."""
-    for kappa, order in ((float(rng.uniform(2.5, 4)), -1), (float(rng.uniform(20, 60)), 1), (100.0, -1)):
+    """η* = 2/(λmax + λmin), r* = (κ − 1)/(κ + 1), and the steps until r*ᵗ is below a tolerance."""
+    for kappa, order in (
+        (float(rng.uniform(2.5, 4)), [2, 1, 0]),
+        (float(rng.uniform(20, 60)), [0, 1, 2]),
+        (100.0, [1, 2, 0]),
+    ):
         top, rate = float(rng.uniform(0.5, 20)), (kappa - 1) / (kappa + 1)
-        spectrum = np.array([top / kappa, 0.8 * top, top])[::order]
+        spectrum = np.array([top / kappa, 0.8 * top, top])[order]
         steps = 50 if kappa < 20 else 400
-        yield from _best_laws(best_step(spectrum.copy(), rate ** (steps - 0.6)), top, kappa, steps)
+        yield from _best_laws(best_step(spectrum.copy(), rate ** (steps - 0.6)), spectrum, steps)
 
 
-def _best_laws(found: Any, top: float, kappa: float, steps: int) -> Laws:
-    low, rate, root, t = top / kappa, (kappa - 1) / (kappa + 1), np.sqrt(kappa), steps - 0.6
-    case = f"λmax = {top:.3g}, κ = {kappa:.3g}"
-    triple = None if found is None else np.array([float(numbers(part)) for part in found])
-    three = "Return three numbers: η, ρ and the number of steps."
-    yield differs(triple, np.ones(3), law="(η*, ρ*, t)", case=case, advice=three, tolerance=np.inf)
+def _best_laws(found: Any, spectrum: Vector, steps: int) -> Laws:
+    low, top = float(spectrum.min()), float(spectrum.max())
+    kappa, rate, t = top / low, (top - low) / (top + low), steps - 0.6
+    root, case = np.sqrt(kappa), f"eigenvalues {spectrum.round(3).tolist()}, κ = {kappa:.3g}"
+    triple = None if found is None else np.ravel(numbers(found))
+    three = "They are η, r and the number of steps. Section 4."
+    yield differs(triple, np.ones(3), law="(η*, r*, t)", case=case, advice=three, tolerance=np.inf)
     eta, factor, count = (float(part) for part in numbers(triple))
     etas = {
         "half": (1 / top, "1/λmax makes the steepest mode vanish; both ends should be equally slow."),
         "edge": (2 / top, "2/λmax is the border of stability: there the steepest mode never shrinks."),
-        "mean-eigenvalue": (3 / (low + 1.8 * top), "Only the two ends of the spectrum count, not the mean."),
+        "trusts-the-order": (2 / (spectrum[0] + spectrum[-1]), "They come in any order: take min and max."),
+        "mean-eigenvalue": (1 / spectrum.mean(), "Only the two ends of the spectrum count, not the mean."),
         "one-over-sum": (1 / (top + low), "Solve 1 − ηλmin = ηλmax − 1: there is a 2 above."),
     }
-    yield _judged(eta, 2 / (top + low), etas, "η* = 2/(λmax + λmin)", case, "Only the ends count.", 4)
+    yield compare(eta, 2 / (top + low), etas, "η* = 2/(λmax + λmin)", case, "Only the ends count.", 4)
     rates = {
         "rate-of-the-half": (1 - 1 / kappa, "1 − 1/κ is the factor at 1/λmax. At η* it is (κ − 1)/(κ + 1)."),
         "rate-of-the-loss": (rate**2, "The square is the factor of the loss. Asked for is the distance."),
         "accelerated": ((root - 1) / (root + 1), "√κ belongs to momentum. Here it is κ itself."),
-        "signed": (-rate, "The factor of λmax is −ρ. Return its size."),
-        "progress": (1 - rate, "This is the part that is lost. ρ is the part that is left."),
+        "signed": (-rate, "The factor of λmax is −r. Return its size."),
+        "progress": (1 - rate, "This is the part that is lost. r is the part that is left."),
     }
-    yield _judged(factor, rate, rates, "ρ* = (κ − 1)/(κ + 1)", case, "ρ* = 1 − η*λmin.", 4)
+    yield compare(factor, rate, rates, "r* = (κ − 1)/(κ + 1)", case, "r* = 1 − η*λmin.", 4)
     counts = {
         "rounded-down": (steps - 1, "t steps must be enough: round up."),
         "not-whole": (t, "A number of steps is whole: round up."),
-        "approximate": (np.ceil(-t * np.log(rate) * kappa / 2), "κ/2 · ln(1/tol) is for large κ. Use ln ρ*."),
+        "approximate": (np.ceil(-t * np.log(rate) * kappa / 2), "κ/2 · ln(1/tol) is for large κ. Use ln r*."),
         "one-too-many": (steps + 1, "The smallest t is asked for: one fewer is enough."),
-        "slower-rate": (np.ceil(t * np.log(rate) / np.log(1 - 1 / kappa)), "Use ρ*, not 1 − 1/κ."),
+        "slower-rate": (np.ceil(t * np.log(rate) / np.log(1 - 1 / kappa)), "Use r*, not 1 − 1/κ."),
     }
-    law = "the smallest t with ρ*ᵗ ≤ tolerance"
-    yield _judged(count, steps, counts, law, case, "t = ⌈ln tol / ln ρ*⌉.", 4, 1e-6)
+    law = "the smallest t with r*ᵗ ≤ tolerance"
+    yield compare(count, steps, counts, law, case, "t = ⌈ln tol / ln r*⌉.", 4, 1e-6)
 
 
 @check
@@ -172,37 +186,41 @@ def _guarantee_law(guaranteed_step: Answer, X: Vector, ridge: float) -> Violatio
     law, case = "2/ℓ with ℓ = λmax(XᵀX)/4n + ρ", f"{n} examples of {X.shape[1]} features, ρ = {ridge:g}"
     advice = "Bound p (1 − p) by ¼, add ρ, and divide 2 by it."
     right = 2 / (top / (4 * n) + ridge)
-    return _judged(guaranteed_step(X.copy(), ridge), right, mistakes, law, case, advice, 7)
+    return compare(guaranteed_step(X.copy(), ridge), right, mistakes, law, case, advice, 7)
 
 
 @check
 def check_find_stable_step(find_stable_step: Answer, rng: np.random.Generator) -> Laws:
     """2/λmax to 1e-3, found from gradients, where the steepest mode begins a thousand times smaller."""
-    spectrum = float(rng.choice([1, 40])) * np.array([float(rng.uniform(7, 9)), 4.0, 3.0, 2.0])
-    H, b = with_spectrum(spectrum, rng=rng), rng.standard_normal(4)
-    start = np.linalg.solve(H, b) + np.linalg.eigh(H)[1] @ np.array([1.0, -1.0, 1.0, 1e-3])
-    found = find_stable_step(_gradient(H, b), start, 3.3 / spectrum[0])
-    yield _found_law(found, 2 / spectrum[0], spectrum)
+    for scale in rng.permutation([1.0, 40.0]):
+        spectrum = float(scale) * np.array([float(rng.uniform(7, 9)), 4.0, 3.0, 2.0])
+        H, b = with_spectrum(spectrum, rng=rng), rng.standard_normal(4)
+        start = np.linalg.solve(H, b) + np.linalg.eigh(H)[1] @ np.array([1.0, -1.0, 1.0, 1e-3])
+        high = float(rng.uniform(2.8, 3.5)) / spectrum[0]
+        yield _found_law(find_stable_step(_gradient(H, b), start, high), high, spectrum)
 
 
 def _gradient(H: Vector, b: Vector) -> Callable[[Any], Vector]:
     return lambda x: np.asarray(H @ numbers(x) - b)
 
 
-def _found_law(found: Any, right: float, spectrum: Vector) -> Violation | None:
+def _found_law(found: Any, high: float, spectrum: Vector) -> Violation | None:
     law, case = "stable below 2/λmax, unstable above", f"eigenvalues {spectrum.round(2).tolist()}"
+    right = 2 / spectrum[0]
     advice = "Bisect; compare the gradient late in a long run with that half-way."
     low, top = spectrum[-1], spectrum[0]
     mistakes = {
         "half": (right / 2, "1/λmax is not the border: up to twice that the steepest mode still shrinks."),
         "best-not-largest": (2 / (low + top), "2/(λmax + λmin) is the best step. Asked for is the largest."),
-        "upper-end": (1.65 * right, "This is `high`, which is unstable. Did each test call it stable?"),
+        "upper-end": (high, "This is `high`, which is unstable. Did each test call it stable?"),
     }
-    violation = _judged(found, right, mistakes, law, case, advice, 2, 1e-3)
+    violation = compare(found, right, mistakes, law, case, advice, 2, 1e-3)
     if violation is None or violation.diagnosis != "value":
         return violation
     ratio = float(numbers(found)) / right
     word, hint = "too-coarse", "Larger steps are stable too: go on halving, to a relative error of 1e-3."
+    if ratio < 0.45:
+        word, hint = "judged-too-late", "A run that has converged leaves rounding. Call it stable."
     if ratio > 1:
         word, hint = "judged-too-early", "The steepest mode begins small: run longer, and judge late."
     return Violation(word, law, case, f"{ratio:.4f} of the border", f"{hint} Section 2.")
@@ -253,22 +271,6 @@ def _wrong_steps(steps: Vector, values: Vector, distinct: Vector) -> tuple[str, 
         if steps.shape == wrong.shape and np.allclose(steps, np.sort(wrong), rtol=SINGLE):
             return name, hint
     return "value", "A mode vanishes when one of the steps is 1/λ."
-
-
-def _judged(
-    found: Any,
-    right: Any,
-    mistakes: Mistakes,
-    law: str,
-    case: str,
-    advice: str,
-    section: int,
-    tolerance: float = SINGLE,
-) -> Violation | None:
-    """`differs`, with the section to reread added to every advice."""
-    placed = {name: (value, f"{text} Section {section}.") for name, (value, text) in mistakes.items()}
-    advice = f"{advice} Section {section}."
-    return differs(found, right, law=law, case=case, advice=advice, mistakes=placed, tolerance=tolerance)
 
 
 TICKET = (

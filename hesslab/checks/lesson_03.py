@@ -1,6 +1,7 @@
 """Checks of lesson 03, momentum and acceleration: six answers on fresh instances, and the exit ticket."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,32 @@ Answer = Callable[..., Any]
 def check_nesterov(nesterov: Answer, rng: np.random.Generator) -> Laws:
     """The rule goes, mode by mode, where Nesterov's iteration matrix says."""
     for eta, beta in zip(rng.uniform(0.05, 0.15, 3), (0.5, 0.9, 0.0), strict=True):
-        yield _nesterov_law(nesterov(float(eta), beta), float(eta), beta, rng.uniform(0.5, 5.0, 3))
+        rule, curvatures = nesterov(float(eta), beta), rng.uniform(0.5, 5.0, 3)
+        yield _not_a_rule(rule, beta)
+        yield _nesterov_law(rule, float(eta), beta, curvatures)
+        again = _nesterov_law(rule, float(eta), beta, curvatures)
+        advice = (
+            "The rule remembers its last run. All it knows must be in the state that it returns. Section 4."
+        )
+        yield again and replace(again, diagnosis="own-memory", advice=advice)
 
 
 def _linear(a: Callable[[float], float], b: Callable[[float], float]) -> Matrix:
     """The matrix of x_{t+1} = a(λ) x_t + b(λ) x_{t−1}."""
     return lambda lam: np.array([[a(lam), b(lam)], [1.0, 0.0]])
+
+
+def _not_a_rule(rule: Any, beta: float) -> Violation | None:
+    case = f"β = {beta:g}"
+    if not callable(rule):
+        found = "None" if rule is None else f"a {type(rule).__name__}"
+        hint = "nesterov(eta, beta) returns a function of (gradient, x, state): a rule."
+        return Violation("not-a-rule", "nesterov(η, β) is a rule", case, found, hint)
+    pair = rule(numbers, np.ones(3), None)
+    if not (isinstance(pair, tuple | list) and len(pair) == 2):
+        hint = "A rule returns two things: the next point, and the next state."
+        return Violation("not-a-pair", "rule(…) is a pair", case, f"a {type(pair).__name__}", hint)
+    return None
 
 
 def _nesterov_law(rule: Any, eta: float, beta: float, curvatures: Vector) -> Violation | None:
@@ -56,10 +77,6 @@ def _nesterov_law(rule: Any, eta: float, beta: float, curvatures: Vector) -> Vio
     right = _linear(lambda c: (1 + B) * (1 - eta * c), lambda c: -B * (1 - eta * c))
     advice = "y = x + β (x − previous), then y − η ∇f(y); return it, and x as the next state. Section 2."
     law = partial(follows, matrix=right, curvatures=curvatures, case=f"η = {eta:.3f}, β = {beta:g}")
-    if not callable(rule):
-        found = "None" if rule is None else f"a {type(rule).__name__}"
-        hint = "nesterov(eta, beta) returns a function of (gradient, x, state): a rule."
-        return Violation("not-a-rule", "nesterov(η, β) is a rule", f"β = {beta:g}", found, hint)
     return law(rule, advice=advice, mistakes=mistakes)
 
 
@@ -166,7 +183,7 @@ def _chebyshev_law(found: Any, mu: float, L: float, k: int) -> Violation | None:
     }
     mistakes = {n: (np.sort(v), f"{hint} {goal} Section 5.") for n, (v, hint) in wrong.items()}
     advice = f"η_i = 2/((L+μ) − (L−μ) cos((2i+1)π/(2k))), i = 0 … k−1. {goal} Section 5."
-    ordered = found if found is None else np.sort(numbers(found))
+    ordered = found if found is None or numbers(found).ndim == 0 else np.sort(numbers(found))
     return differs(ordered, right, law=law, case=case, advice=advice, mistakes=mistakes)
 
 
@@ -174,7 +191,8 @@ def _chebyshev_law(found: Any, mu: float, L: float, k: int) -> Violation | None:
 def check_scheduled_sgd(sgd: Answer, rng: np.random.Generator) -> Laws:
     """The points of PyTorch's momentum, for a constant step and for schedules that fall, rise and stop."""
     constant, falling = [0.1] * 6, [0.1] * 4 + [0.01] * 4
-    for rates in (constant, falling, [0.01, 0.05, 0.1, 0.1], [0.1] * 3 + [0.0] * 3):
+    rising, paused = [0.01, 0.05, 0.1, 0.1], [0.1] * 3 + [0.0] * 2 + [0.1] * 2
+    for rates in (constant, falling, rising, [0.1] * 3 + [0.0] * 3, paused):
         x, lam = rng.uniform(1, 2, 3), rng.uniform(0.5, 3.0, 3)
         yield _sgd_law(sgd, x, lam, rates, float(rng.uniform(0.6, 0.9)))
 
@@ -186,7 +204,8 @@ def _walk(x: Vector, lam: Vector, rates: list[float], beta: float, kind: str) ->
         g = lam * points[-1]
         inside = {"inside": eta, "averaged": 1 - beta}.get(kind, 1.0)
         outside = {"inside": 1.0, "one-behind": rates[max(t - 1, 0)]}.get(kind, eta)
-        v = (0.0 if kind == "no-momentum" else beta) * v + inside * g
+        stopped = kind == "no-momentum" or (kind == "forgets-at-zero" and t > 0 and rates[t - 1] == 0)
+        v = (0.0 if stopped else beta) * v + inside * g
         ahead = g + beta * v if kind == "nesterov" else v
         points.append(points[-1] - outside * ahead)
     return np.stack(points)
@@ -199,6 +218,7 @@ def _sgd_law(sgd: Answer, x: Vector, lam: Vector, rates: list[float], beta: floa
         "no-momentum": "This is gradient descent: v must keep β times its old value.",
         "nesterov": "This is nesterov=True. Asked for is plain momentum: step along v.",
         "one-behind": "The step uses the η of the step before.",
+        "forgets-at-zero": "Where η is 0 the point rests, but v goes on, and is not lost.",
     }
     wrong = {kind: _walk(x, lam, rates, beta, kind) for kind in hints}
     right = _walk(x, lam, rates, beta, "right")
@@ -220,15 +240,17 @@ def _sgd_law(sgd: Answer, x: Vector, lam: Vector, rates: list[float], beta: floa
 def check_cycle_length(length: Answer, rng: np.random.Generator) -> Laws:
     """0 where heavy ball diverges, 1 where it settles, p where it comes back after p steps."""
     for scale in (1.0, 1e-9 * float(rng.uniform(1, 2)), 1e4):
-        yield _cycle_law(
-            length(partial(_kinked, scale), 3.3 * scale, 1 / 9, 4 / 9), 3, f"{scale:g} times 3.3"
-        )
+        case = f"the kinked function{f', its axis stretched {scale:.2g} times' * (scale != 1)}"
+        yield _cycle_law(length(partial(_kinked, scale), 3.3 * scale, 1 / 9, 4 / 9), 3, case)
     b = float(rng.uniform(3, 5))
     yield _cycle_law(length(lambda x: 2 * (x - b), b + 1, 0.1, 0.5), 1, "a parabola, converging to x ≠ 0")
     yield _cycle_law(length(partial(_kinked, 1.0), 0.5, 1 / 9, 4 / 9), 1, "the kinked function, from 0.5")
     yield _cycle_law(length(lambda x: 2 * (x - b), b + 1, 1.0, 0.0), 2, "a parabola, ηλ = 2, β = 0")
     yield _cycle_law(length(lambda x: 5.0 * x, b, 1.0, 0.5), 0, "a parabola, ηλ = 5, β = 0.5")
     yield _cycle_law(length(lambda x: 0.05 * (x - b), b + 1, 1.0, 0.5), 1, "a parabola, slow convergence")
+    for period, growth in ((5, 3.738914913), (8, 3.554640863)):  # at these the logistic map x ← r x (1 − x)
+        slope = partial(_logistic, growth, b)  # has a cycle through ½ that attracts at once
+        yield _cycle_law(length(slope, b / 2, 0.5, 0.0), period, f"a cubic, β = 0, period {period}")
 
 
 def _kinked(scale: float, x: Any) -> Any:
@@ -237,14 +259,20 @@ def _kinked(scale: float, x: Any) -> Any:
     return scale * np.where(u < 1, 25 * u, np.where(u < 2, u + 24, 25 * u - 24))
 
 
+def _logistic(growth: float, scale: float, x: Any) -> Any:
+    """The slope whose gradient descent with η = ½ is x ← r x (1 − x/s), with r = `growth`, s = `scale`."""
+    return 2 * (x - growth * x * (1 - x / scale))
+
+
 def _cycle_law(found: Any, right: int, case: str) -> Violation | None:
     law = "the smallest p with x_{t+p} = x_t in the long run; 0 for divergence"
-    if found is None:
-        return Violation("returns-nothing", law, case, "None", "The function has no `return`.")
+    shapeless = differs(found, float(right), law=law, case=case, advice="", tolerance=np.inf)
+    if shapeless is not None:
+        return shapeless
     value = float(numbers(found))
     if value == right:
         return None
-    stretched = right == 3 and not case.startswith("1 ")
+    stretched = right == 3 and "stretched" in case
     reasons = (
         (
             right == 0,
@@ -253,6 +281,7 @@ def _cycle_law(found: Any, right: int, case: str) -> Violation | None:
         ),
         (stretched, "absolute-tolerance", "Stretching the axis changed the answer: compare relatively."),
         (right == 1 and value == 0, "settled", "It settles, and x_{t+1} = x_t: the answer is 1."),
+        (right > 3 and value in (0, 1), "few-periods", "Periods up to 12 can occur: try all, up to 12."),
         (value == 0, "too-early", "Not settled yet: run longer before you compare. Is β in the update?"),
         (value == 1, "other-method", "It does not settle here. The update adds −η ∇f(x_t), not dampened."),
         (

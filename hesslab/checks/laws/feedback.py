@@ -144,6 +144,26 @@ def differs(
     return Violation(diagnosis, law, case, _by_how_much(found, expected, error), advice)
 
 
+def compare(
+    found: Any,
+    expected: Any,
+    mistakes: dict[str, tuple[Any, str]],
+    law: str,
+    case: str,
+    advice: str,
+    section: int,
+    tolerance: float = SINGLE,
+) -> Violation | None:
+    """`differs`, with the section of the lesson to reread added to every advice.
+
+    >>> compare(1, 2, {"half": (1, "Twice that.")}, "f(1) = 2", "x = 1", "Double it.", 3).advice
+    'Twice that. Section 3.'
+    """
+    placed = {name: (value, f"{text} Section {section}.") for name, (value, text) in mistakes.items()}
+    advice = f"{advice} Section {section}."
+    return differs(found, expected, law=law, case=case, advice=advice, mistakes=placed, tolerance=tolerance)
+
+
 def _by_how_much(found: NDArray[np.float64], expected: NDArray[np.float64], error: float) -> str:
     if found.ndim == 0:
         return f"{float(found):.4g}, expected {float(expected):.4g}"
