@@ -33,7 +33,7 @@ def check_hvp_by_differences(hvp: Answer, rng: np.random.Generator) -> Laws:
     """H v to seven digits from two gradients, for v of length 1, 1e6 and 1e-6, and zero for v = 0."""
     x, g = rng.standard_normal((2, 6))
     H = with_spectrum(np.linspace(-1.0, 2.0, 6), rng=rng)
-    bend, u = rng.uniform(200, 400, 6), rng.choice([-1.0, 1.0], 6) * rng.uniform(0.5, 1, 6)
+    bend, u = rng.uniform(2e3, 4e3, 6), rng.choice([-1.0, 1.0], 6) * rng.uniform(0.5, 1, 6)
     u /= np.linalg.norm(u)
     for length in (1.0, 1e6, 1e-6):
         # the bend cancels in a central difference, and not in a one-sided one
