@@ -329,7 +329,7 @@ def in_project(path, extra):
 
 
 def bench(*arguments):
-    """The benchmarks, in an environment of their own: what the peers need has broken what the course needs."""
+    """The benchmarks, in an environment of their own: what the peers need once broke the course."""
     if "HESSLAB_VENV" in os.environ:
         setup("bench")
         return script("benchmarks/run.py", *arguments)
