@@ -33,7 +33,7 @@ def by_reference(
             title, advice = f"instance {case + 1} of {CASES}", "Read the question again, word by word."
             right = reference(*_copies(instance))
             law = f"{name} gives what the question asks for"
-            violation = _differs(value, right, tolerance, law=law, case=title, advice=advice)
+            violation = differs(value, right, law=law, case=title, advice=advice, tolerance=tolerance)
             if violation is not None:
                 yield _explained(violation, found, instances, mistakes, tolerance)
 
@@ -53,16 +53,9 @@ def _explained(
 def _all_agree(mistake: Any, found: list[Any], instances: Any, tolerance: float) -> bool:
     for value, instance in zip(found, instances, strict=True):
         wrong = mistake(*_copies(instance))
-        if _differs(value, wrong, tolerance) is not None:
+        if differs(value, wrong, law="", case="", advice="", tolerance=tolerance) is not None:
             return False
     return True
-
-
-def _differs(
-    found: Any, expected: Any, tolerance: float, law: str = "", case: str = "", advice: str = ""
-) -> Violation | None:
-    with np.errstate(over="ignore"):  # where 0 is expected, the relative error of anything else is infinite
-        return differs(found, expected, law=law, case=case, advice=advice, tolerance=tolerance)
 
 
 def _copies(instance: tuple[Any, ...]) -> list[Any]:

@@ -22,7 +22,6 @@ from hesslab.krylov import (
     norm,
     orthogonalized,
     require_symmetric,
-    rounding,
     to_numpy,
 )
 from hesslab.operators import Array, Operator, as_operator
@@ -107,7 +106,8 @@ def tridiagonalize(A: Any, v: Array, num_steps: int, *, reorthogonalize: bool = 
         coefficients, V[j + 1, :], size = orthogonalized(V[first : j + 1, :], w)
         require_symmetric(abs(coefficients[-2] - beta[-1]) if j else 0.0, scale, j + 1)
         alpha.append(coefficients[-1])
-        beta.append(size if size > rounding(operator, scale) else 0.0)
+        # Rounding in A and in each step adds up: where the space closes, β is tens of epsilons, not one.
+        beta.append(size if size > 100.0 * np.finfo(operator.dtype).eps * scale else 0.0)
         if beta[-1] == 0.0:
             break
     k = len(alpha)

@@ -7,12 +7,10 @@ import json
 
 import pytest
 import yaml
+from first_set import EXERCISES, FIRST, MAX, NAMES, RIGHT, SECOND, STEM, WRONG
 from submissions import (
     BANKS,
     ROOT,
-    answers_of,
-    bank,
-    exercises_of,
     export,
     grade_id,
     grader,
@@ -24,17 +22,6 @@ from submissions import (
 )
 
 import lab
-
-PATH = next(path for path in BANKS if path.stem.startswith("01"))
-STEM = PATH.stem
-EXERCISES = exercises_of(STEM)
-NAMES = [exercise.name for exercise in EXERCISES]
-FIRST, SECOND = NAMES[:2]
-MAX = sum(exercise.points for exercise in EXERCISES)
-RIGHT = answers_of(STEM)
-WRONG = {a.exercise: a for a in bank(PATH) if a.kind == "wrong"}
-OTHER_RIGHT = {a.exercise: a.code for a in bank(PATH) if a.kind == "right"}
-
 
 # --- the export -------------------------------------------------------------------------------------------
 

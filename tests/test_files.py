@@ -8,42 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from first_set import EXERCISES, FIRST, MAX, STEM, right, without_first
 from submissions import (
-    BANKS,
     ROOT,
-    answers_of,
     code_cell,
-    exercises_of,
     grader,
     journal,
-    learners_copy,
     report,
     submission,
-    with_answers,
     write,
 )
 
-STEM = next(path.stem for path in BANKS if path.stem.startswith("01"))
-EXERCISES = exercises_of(STEM)
-FIRST = EXERCISES[0].name
-MAX = sum(exercise.points for exercise in EXERCISES)
-RIGHT = answers_of(STEM)
 OTHERS = MAX - EXERCISES[0].points
 ESCAPE, NAME = "\x1b[2J\x1b[1;1H", "ada\x1b[31m\nSUM 13 of 13\u202e"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, links and such names are of Unix")
-
-
-def _right():
-    return with_answers(learners_copy(STEM), RIGHT)
-
-
-def _without_first(code=None, cell=None):
-    answers = {**RIGHT, FIRST: code or f"def {FIRST}(*args):\n    raise NotImplementedError\n"}
-    notebook = with_answers(learners_copy(STEM), answers)
-    if cell is not None:
-        notebook["cells"].insert(0, code_cell(cell))
-    return notebook
 
 
 # --- no plain files ---------------------------------------------------------------------------------------
@@ -61,7 +40,7 @@ def _nested(depth):
 def _strange(folder):
     """For each file of `folder` what its problem must say; None where it is graded."""
     other = folder.parent / "elsewhere"
-    write(_right(), other / "theirs.ipynb")
+    write(right(), other / "theirs.ipynb")
     (folder / "to a solution.ipynb").symlink_to(ROOT / "solutions" / f"{STEM}.ipynb")
     (folder / "to a neighbour.ipynb").symlink_to(other / "theirs.ipynb")
     (folder / "to nothing.ipynb").symlink_to(folder / "nothing")
@@ -94,9 +73,9 @@ def _strange(folder):
 
 def test_files_that_are_none_are_told_and_the_others_graded(tmp_path):
     folder = tmp_path / "class"
-    write(_right(), folder / "0 first.ipynb")
+    write(right(), folder / "0 first.ipynb")
     expected = _strange(folder)
-    write(_right(), folder / "z last.ipynb")
+    write(right(), folder / "z last.ipynb")
     files = list(grader._notebooks([folder]))
     results = {path.name: r for path, r in zip(files, grader.grade(files), strict=True)}
     assert results.pop("0 first.ipynb")["points"] == results.pop("z last.ipynb")["points"] == MAX
@@ -114,7 +93,7 @@ def test_a_device_and_a_folder_are_not_read():
 
 
 def test_a_folder_that_cannot_be_opened_is_told(tmp_path, monkeypatch):
-    write(_right(), tmp_path / "a" / "x.ipynb")
+    write(right(), tmp_path / "a" / "x.ipynb")
 
     def walk(top, onerror):
         onerror(PermissionError(13, "Permission denied", str(tmp_path / "closed")))
@@ -148,11 +127,11 @@ def armed(tmp_path_factory):
     """Weapons in code, weapons in names, and right ones between them, graded in one run."""
     folder = tmp_path_factory.mktemp("armed")
     for name, source in BOMBS.items():
-        write(_without_first(cell=source), folder / f"{name}.ipynb")
+        write(without_first(cell=source), folder / f"{name}.ipynb")
     for name in (NAME, "=cmd|' ⁄C calc'!A0", "-2+3", "x" * 240, "@SUM(A1)", "ada"):
-        write(_right(), folder / f"{name}.ipynb")
-    write(_right(), folder / "b" / "ada.ipynb")
-    Path(os.fsdecode(os.fsencode(str(folder)) + b"/\xff\xfe.ipynb")).write_text(json.dumps(_right()))
+        write(right(), folder / f"{name}.ipynb")
+    write(right(), folder / "b" / "ada.ipynb")
+    Path(os.fsdecode(os.fsencode(str(folder)) + b"/\xff\xfe.ipynb")).write_text(json.dumps(right()))
     os.chdir(folder)
     files = list(grader._notebooks([Path(".")]))
     return folder, grader.grade(files, grader.Settings(seconds=5, seed=1, jobs=2))
@@ -234,7 +213,7 @@ def test_two_of_a_name_are_two_and_twins_are_told(armed):
 
 
 def test_a_file_that_is_named_twice_is_graded_once(tmp_path, capsys):
-    file = write(_right(), tmp_path / "a.ipynb")
+    file = write(right(), tmp_path / "a.ipynb")
     command = [str(file), str(tmp_path), str(tmp_path / ".." / tmp_path.name / "a.ipynb"), "--csv", "--quiet"]
     assert grader.main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -277,7 +256,7 @@ def test_a_submission_neither_reads_nor_writes_the_journal(tmp_path):
     kept = marks.with_name("marks.csv.journal")
     code = TAMPERS.format(paths=[str(marks), str(kept)])
     for name in ("1 right", "2 tampers", "3 right"):
-        write(_without_first(code, code) if "tampers" in name else _right(), folder / f"{name}.ipynb")
+        write(without_first(code, code) if "tampers" in name else right(), folder / f"{name}.ipynb")
     marks.parent.mkdir()
     command = [str(folder), "--report", str(marks), "--quiet"]
     for _ in range(2):  # in the second run the report is there, and everything is graded again
@@ -296,7 +275,7 @@ def test_a_submission_neither_reads_nor_writes_the_journal(tmp_path):
 def test_shared_memory_does_not_outlive_its_submission(tmp_path):
     native = "import ctypes\nlibc = ctypes.CDLL(None)\nprint(libc.shmget(0x5EED, 4096, 0o1666))\n"
     before = Path("/proc/sysvipc/shm").read_text()
-    (result,) = grader.grade([write(_without_first(cell=native), tmp_path / "x.ipynb")])
+    (result,) = grader.grade([write(without_first(cell=native), tmp_path / "x.ipynb")])
     assert result["points"] == OTHERS
     assert not result["walls"] or Path("/proc/sysvipc/shm").read_text() == before
 
@@ -305,8 +284,8 @@ def test_a_journal_line_of_another_submission_is_not_taken(tmp_path):
     """A copied line has the key of another place: it is passed over, and the submission graded."""
     folder, marks = tmp_path / "class", tmp_path / "marks.json"
     kept = tmp_path / "marks.json.journal"
-    write(_right(), folder / "a.ipynb")
-    write(_without_first(), folder / "b.ipynb")
+    write(right(), folder / "a.ipynb")
+    write(without_first(), folder / "b.ipynb")
     grader.main([str(folder), "--report", str(marks), "--quiet"])
     head, first, second = kept.read_text(encoding="utf8").splitlines()
     forged = json.dumps({**json.loads(second), "key": "0" * 64, "result": json.loads(first)["result"]})

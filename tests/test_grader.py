@@ -10,13 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from first_set import EXERCISES, FIRST, MAX, RIGHT, SECOND, STEM, WRONG
 from submissions import (
-    BANKS,
     ROOT,
-    answers_of,
-    bank,
     code_cell,
-    exercises_of,
     grader,
     learners_copy,
     submission,
@@ -29,13 +26,6 @@ from submissions import (
 from hesslab.operators import as_operator
 
 judge, workers = importlib.import_module("judge"), importlib.import_module("workers")
-PATH = next(path for path in BANKS if path.stem.startswith("01"))
-STEM = PATH.stem
-EXERCISES = exercises_of(STEM)
-FIRST, SECOND = (exercise.name for exercise in EXERCISES[:2])
-MAX = sum(exercise.points for exercise in EXERCISES)
-RIGHT = answers_of(STEM)
-WRONG = {a.exercise: a for a in bank(PATH) if a.kind == "wrong"}
 
 
 # --- reading a submission ---------------------------------------------------------------------------------

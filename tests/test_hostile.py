@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from first_set import EXERCISES, FIRST, MAX, NAMES, RIGHT, SECOND, STEM, STUB, without_first
 from submissions import (
-    BANKS,
     ROOT,
-    answers_of,
     cell_of,
     code_cell,
-    exercises_of,
     grade_id,
     grader,
     learners_copy,
@@ -23,22 +21,9 @@ from submissions import (
     write,
 )
 
-STEM = next(path.stem for path in BANKS if path.stem.startswith("01"))
-EXERCISES = exercises_of(STEM)
-NAMES = [exercise.name for exercise in EXERCISES]
-FIRST, SECOND = NAMES[:2]
-MAX = sum(exercise.points for exercise in EXERCISES)
-RIGHT = answers_of(STEM)
-STUB = f"def {FIRST}(*args):\n    raise NotImplementedError\n"
-
-
-def _without_first(code=STUB):
-    """All right, but the first exercise is answered by `code`."""
-    return with_answers(learners_copy(STEM), {**RIGHT, FIRST: code})
-
 
 def _overwritten():
-    notebook = _without_first()
+    notebook = without_first()
     for cell in notebook["cells"]:
         if grade_id(cell).endswith("-check"):
             cell["source"] = ["pass"]
@@ -46,13 +31,13 @@ def _overwritten():
 
 
 def _deleted():
-    notebook = _without_first()
+    notebook = without_first()
     notebook["cells"] = [c for c in notebook["cells"] if not grade_id(c).endswith("-check")]
     return notebook
 
 
 def _forged():
-    notebook = _without_first()
+    notebook = without_first()
     for cell in notebook["cells"]:
         if "nbgrader" in cell["metadata"]:
             cell["metadata"]["nbgrader"].update(points=100, grade=True, solution=True, locked=False)
@@ -63,14 +48,14 @@ def _forged():
 
 
 def _duplicated():
-    notebook = _without_first()
+    notebook = without_first()
     cells = [*notebook["cells"], cell_of(notebook, f"{SECOND}-check"), cell_of(notebook, SECOND)]
     notebook["cells"] = [*cells, *(cell_of(notebook, f"{name}-check") for name in NAMES)]
     return notebook
 
 
 def _with_cell(source, code=STUB):
-    notebook = _without_first(code)
+    notebook = without_first(code)
     notebook["cells"].insert(0, code_cell(source))
     return notebook
 
@@ -200,7 +185,7 @@ def _hostile(folder):
     inside = "def {name}(*args):\n    {code}\n"
 
     def first(code):
-        return _without_first(inside.format(name=FIRST, code=code.replace("\n", "\n    ")))
+        return without_first(inside.format(name=FIRST, code=code.replace("\n", "\n    ")))
 
     wall = json.dumps(["x" * 1000] * 10)
     return {
@@ -234,14 +219,14 @@ def _hostile(folder):
         "writes outside": _with_cell(
             WRITES.format(outside=str(outside), home=str(Path.home()), root=str(ROOT / "solutions"))
         ),
-        "reads the solution": _without_first(READS_SOLUTION),
-        "reads the solution natively": _without_first(READS_NATIVELY),
-        "reads a neighbour": _without_first(READS_NEIGHBOUR.replace("{folder}", str(folder))),
-        "reads the environment": _without_first(SAYS_ENVIRONMENT),
-        "evil array": _without_first(EVIL_OBJECT.format(thing="np.zeros((2, 2)).view(Evil)")),
-        "evil object": _without_first(EVIL_OBJECT.format(thing="Eviler()")),
-        "forged messages": _without_first(FORGES_MESSAGES),
-        "remembered answers": _without_first(_remembers()),
+        "reads the solution": without_first(READS_SOLUTION),
+        "reads the solution natively": without_first(READS_NATIVELY),
+        "reads a neighbour": without_first(READS_NEIGHBOUR.replace("{folder}", str(folder))),
+        "reads the environment": without_first(SAYS_ENVIRONMENT),
+        "evil array": without_first(EVIL_OBJECT.format(thing="np.zeros((2, 2)).view(Evil)")),
+        "evil object": without_first(EVIL_OBJECT.format(thing="Eviler()")),
+        "forged messages": without_first(FORGES_MESSAGES),
+        "remembered answers": without_first(_remembers()),
         "terminal codes": first('raise ValueError("\\x1b[2J\\x1b[1;1H passed")'),
         "not JSON": "this is no notebook",
         "no cells": '{"metadata": {}}',

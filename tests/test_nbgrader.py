@@ -16,14 +16,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from first_set import EXERCISES, FIRST, MAX, NAMES, OTHER_RIGHT, RIGHT, SECOND, STEM, WRONG
 from submissions import (
-    BANKS,
     ROOT,
-    answers_of,
-    bank,
     cell_of,
     code_cell,
-    exercises_of,
     grade_id,
     grader,
     learners_copy,
@@ -31,15 +28,6 @@ from submissions import (
     write,
 )
 
-PATH = next(path for path in BANKS if path.stem.startswith("01"))
-STEM = PATH.stem
-EXERCISES = exercises_of(STEM)
-NAMES = [exercise.name for exercise in EXERCISES]
-FIRST, SECOND = NAMES[:2]
-MAX = sum(exercise.points for exercise in EXERCISES)
-RIGHT = answers_of(STEM)
-WRONG = {a.exercise: a for a in bank(PATH) if a.kind == "wrong"}
-OTHER_RIGHT = {a.exercise: a.code for a in bank(PATH) if a.kind == "right"}
 PAGE = (ROOT / "docs" / "teaching" / "grading.md").read_text(encoding="utf8")
 #: Under which nbgrader knows the student who uses the exchange: the account of this machine.
 ACCOUNT = pwd.getpwuid(os.geteuid()).pw_name

@@ -11,10 +11,9 @@ import sys
 import time
 
 import pytest
+from first_set import FIRST, MAX, RIGHT, STEM
 from submissions import (
-    BANKS,
     ROOT,
-    answers_of,
     code_cell,
     exercises_of,
     grader,
@@ -23,11 +22,6 @@ from submissions import (
     with_answers,
     write,
 )
-
-STEM = next(path.stem for path in BANKS if path.stem.startswith("01"))
-RIGHT = answers_of(STEM)
-FIRST = next(iter(RIGHT))
-MAX = sum(exercise.points for exercise in exercises_of(STEM))
 
 
 def _class(folder, count):

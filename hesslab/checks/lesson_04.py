@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hesslab.checks.laws import lanczos as laws
 from hesslab.checks.laws.curvature import hessian_products
-from hesslab.checks.laws.feedback import EXACT, SINGLE, Violation, check, differs, numbers
+from hesslab.checks.laws.feedback import EXACT, SINGLE, Violation, check, compare, numbers
 from hesslab.checks.laws.objectives import recorded
 from hesslab.checks.laws.ticket import Question
 from hesslab.matrices import with_spectrum
@@ -55,7 +55,7 @@ def _difference_law(found: Any, right: Vector, length: float, points: Any, x: Ve
         "sign": (-length * right, "The sign is turned: g(θ + h v) comes first."),
     }
     advice = "Take the central difference, with a step near 1e-5 per unit length of v."
-    violation = _judged(found, length * right, mistakes, law, case, advice, 3, SEVEN_DIGITS)
+    violation = compare(found, length * right, mistakes, law, case, advice, 3, SEVEN_DIGITS)
     if violation is None and len(points) > 4:
         hint = "Two gradients are enough; do not build the Hessian. Section 3."
         return Violation("too-many-gradients", law, case, f"{len(points)} calls of `gradient`", hint)
@@ -119,7 +119,7 @@ def _largest_law(
         "sign": (-top, "The sign is turned: from A + c I subtract c."),
     }
     advice = "Add c v to A v, with c at least as large as every |λ|: ‖A v‖ tends to the largest of them."
-    violation = _judged(found, top, mistakes, law, case, advice, 4, 1e-6)
+    violation = compare(found, top, mistakes, law, case, advice, 4, 1e-6)
     if violation is None and num_matvecs() > 600:
         hint = "Both runs together may take `max_matvecs` products. Section 4."
         return Violation("over-budget", law, case, f"{num_matvecs()} products, 600 allowed", hint)
@@ -164,10 +164,10 @@ def _relation(answer: Any, A: Vector) -> Violation | None:
         "no-last-beta": (0.0, "β_k is 0 only where the space closes. It is the last norm."),
     }
     law, case, advice = "A V = V T + β_k v_(k+1) e_kᵀ", "n = 12, 5 steps", "β_k is the last norm."
-    violation = _judged(answer.beta_next, size, mistakes, law, case, advice, 5)
+    violation = compare(answer.beta_next, size, mistakes, law, case, advice, 5)
     found = size * numbers(answer.v_next)
     hint = "v_(k+1) is what is left after the last product, divided by β_k."
-    return violation or _judged(found, rest, {}, law, case, hint, 5, SINGLE)
+    return violation or compare(found, rest, {}, law, case, hint, 5, SINGLE)
 
 
 @check
@@ -195,7 +195,7 @@ def _ritz_laws(found: Any, alpha: Vector, beta: Vector) -> Laws:
         "diagonal": (np.sort(alpha)[::-1], "These are the α. Solve the eigenvalue problem of T."),
         "absolute": (np.sort(abs(values))[::-1], "Ritz values have signs."),
     }
-    yield _judged(found[0], values, orders, "θ: the eigenvalues of T", case, "Use eigh on T.", 5)
+    yield compare(found[0], values, orders, "θ: the eigenvalues of T", case, "Use eigh on T.", 5)
     right, given = last * abs(S[-1]), numbers(found[1])
     signed = np.copysign(right, given) if given.shape == right.shape else np.nan
     bounds = {
@@ -208,7 +208,7 @@ def _ritz_laws(found: Any, alpha: Vector, beta: Vector) -> Laws:
         "squared": (last * S[-1] ** 2, "It is |s_k|, not its square."),
     }
     law, advice = "‖A y − θ y‖ = β_k |s_k|", "s_k is the last entry of the unit eigenvector s of T."
-    yield _judged(found[1], right, bounds, law, case, advice, 6)
+    yield compare(found[1], right, bounds, law, case, advice, 6)
 
 
 @check
@@ -261,7 +261,7 @@ def _proven_law(
     law = "each interval holds an eigenvalue; disjoint ones hold different ones"
     advice = "Sort the intervals by their upper end; count each that begins above the last one counted."
     case = f"{case}, values near {abs(values).max():.0e}"
-    return _judged(found, right, mistakes, law, case, advice, 7, EXACT)
+    return compare(found, right, mistakes, law, case, advice, 7, EXACT)
 
 
 def _disjoint(values: Vector, radius: Vector, by: int = 1) -> int:
@@ -277,22 +277,6 @@ def _components(values: Vector, radius: Vector) -> int:
     order = np.argsort(values - radius)
     reach = np.maximum.accumulate((values + radius)[order])
     return 1 + int(np.sum((values - radius)[order][1:] > reach[:-1]))
-
-
-def _judged(
-    found: Any,
-    right: Any,
-    mistakes: Any,
-    law: str,
-    case: str,
-    advice: str,
-    section: int,
-    tolerance: float = SINGLE,
-) -> Violation | None:
-    """`differs`, with the section to reread added to every advice."""
-    placed = {name.strip(): (value, f"{text} Section {section}.") for name, (value, text) in mistakes.items()}
-    advice = f"{advice} Section {section}."
-    return differs(found, right, law=law, case=case, advice=advice, mistakes=placed, tolerance=tolerance)
 
 
 TICKET = (

@@ -134,7 +134,8 @@ def differs(
     if not np.all(np.isfinite(found)):
         return Violation("not-finite", law, case, "NaN or infinity", f"Look for a division by zero. {advice}")
     scale = max(float(np.max(np.abs(expected), initial=0.0)), np.finfo(float).tiny)
-    error = float(np.max(np.abs(found - expected), initial=0.0)) / scale
+    with np.errstate(over="ignore"):  # where 0 is expected, the relative error of anything else is infinite
+        error = float(np.max(np.abs(found - expected) / scale, initial=0.0))
     if error <= tolerance:
         return None
     for name, (value, hint) in (mistakes or {}).items():
