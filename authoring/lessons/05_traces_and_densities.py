@@ -385,11 +385,11 @@ for axes, width in zip(cells[1], (0.25, 0.03), strict=True):
     density(axes, x := np.linspace(-2.6, 2.6, 521), hump.density(x, width).value)
     axes.plot(x, semicircle_pdf(x))
     axes.set(title=f"one hump (dashed), width {width}")
-show(figure, "Above, a wide kernel spills a positive spectrum over zero; below, a narrow one makes a comb.")
+show(figure, "Above, a wide Gaussian spills a positive spectrum over zero; below, a narrow one makes a comb.")
 
 # %% [markdown]
 # Nearly half of the smoothed mass lies on the wrong side of zero. The exact eigenvalues do the same: it is no error of SLQ, it is the width. A width tied to the range *hides* whatever is small beside
-# the outliers, and in a Hessian with outliers that is nearly everything. Whoever reads "half of the curvature is negative" from such a plot has read the kernel.
+# the outliers, and in a Hessian with outliers that is nearly everything. Whoever reads "half of the curvature is negative" from such a plot has read the width.
 #
 # The opposite lie is below: where the width is finer than the spacing of the nodes, it *invents*. Every node becomes a peak, and the hump a comb. (The dashed hump is the law of a random matrix, Section 7.)
 #
