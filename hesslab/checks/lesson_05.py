@@ -24,7 +24,7 @@ STEPS, PROBES = 6, 4  # of the SLQ that is judged
 @check
 def check_hutchinson(hutchinson: Answer, rng: np.random.Generator) -> Laws:
     """Exact for a diagonal matrix, unbiased, with s / √m of its own samples, for m products and no more."""
-    A, blocks = _recording(with_spectrum(np.linspace(-1.0, 4.0, 20), rng=rng))
+    A, blocks = _recording(with_spectrum(np.linspace(-1.0, 4.0, 30), rng=rng))
     answer = hutchinson(A, max_matvecs=7, rng=_seed(rng))
     yield _is_pair(answer, "(value, stderr)", "Return two numbers. Section 1.")
     yield _spent(blocks, 7, 7, "One product for each probe: A @ W for all, or A @ w for one. Section 1.")
