@@ -140,7 +140,7 @@ print(f"both signs: {hutchinson(G, max_matvecs=100, rng=1)}, exact {np.trace(G):
 #
 # ## 3. The error bar
 #
-# In practice $V$ is unknown. The usual way is to estimate it from the samples themselves: $s^2$ is their variance, with $m - 1$ below, and the **standard error** of the mean is $s/\sqrt m$. People then write
+# In practice $V$ is unknown. The usual way is to estimate it from the samples themselves: $s^2$ is their variance, with $m - 1$ below, and $s/\sqrt m$ stands for the standard error. People then write
 # "mean ± 1.96 s/√m" and say 95 %. Test the sentence: 2000 times, with five probes each.
 
 # %%
@@ -332,7 +332,7 @@ for probes in (1, 10):
 # With one probe, steps beyond twenty buy nothing: what is left is the luck of the start. Ten probes have less of it, and more steps still help.
 #
 # The random part falls as one over the root of $n$ times the number of probes. For a network $n$ is large, and few probes do. The part of the steps falls at least as the range over $k$: about $12/t$ steps are enough for a distance of
-# $t$ times the range, with enough probes (Chen, Trogdon and Ubaru, `chen2021slq`). That holds for every matrix. Here 40 steps and ten probes come to about a thousandth.
+# $t$ times the range, with enough probes (Chen, Trogdon and Ubaru, `chen2021slq`). This bound holds for every matrix. Here 40 steps and ten probes come to about a thousandth of the range.
 #
 # Now the exact histogram. For each bin, `mass` gives the fraction of eigenvalues in it, with both errors. That of the probes is a standard error. That of the steps is a bound:
 # from its moments a probe knows two limits between which its own mass must lie (the inequalities of Chebyshev, Markov and Stieltjes), and the bound is half of their distance.
@@ -509,7 +509,7 @@ print("no spike, beyond the edge:", (eigvalsh(Z.T @ Z / 4000) > (1 + 0.025**0.5)
 
 # %% [markdown]
 # Twelve outliers by the first null, eleven by the 99 % line of the second, eight beyond all that a hundred shuffles gave. The two differ by what they take for granted. The first knows only Gaussian noise. The second keeps the pixels as they are, and some are lit in one image or two: where
-# a shuffle puts two of these on one image, they look strongly correlated. That is rare, and then the largest eigenvalue is near 2. Heavy tails push noise far beyond the edge now and then. Three or four of the twelve are in doubt.
+# a shuffle puts two of these on one image, they look strongly correlated. That is rare, and then the largest eigenvalue is near 2. Heavy tails push noise far beyond the edge now and then. Up to four of the twelve are in doubt.
 #
 # The last cell is a warning. Its variances fall smoothly, without a gap; there is no spike. Yet 28 of 100 eigenvalues are "beyond the edge". *To reject a null says that the data are not that noise. It does not
 # say what they are.* Hessians of networks are such a case: their bulk has heavy tails, and does not follow the law of Marchenko and Pastur (`papyan2018`). Lesson 06 needs better nulls.
