@@ -166,7 +166,7 @@ big, u, h = EmpiricalRisk(mlp([64, 256, 256, 10], rng=0), cross_entropy, data), 
 Hu, quotient = double_backward(loss, begin, u), (slope(begin + h * u) - slope(begin - h * u)) / (2 * h)
 off = float((quotient - Hu).norm() / Hu.norm())
 measured = [off, prices["double_backward"], price(double_backward, loss_of(big), big.theta)]
-claim("4.4", measured, holds=lambda m: m[0] < 1e-7 and 1 < min(m[1:]) and max(m[1:]) <= 3)
+claim("4.4", measured, holds=lambda m: m[0] < 1e-7 and min(m[1:]) > 1 and max(m[1:]) <= 3)
 
 # %% [markdown]
 # The condition that people forget: *every product must see the same loss*. Two ways to break it.
@@ -321,7 +321,7 @@ print(f"the two largest after the shift: {first:.3f} and {second:.3f}, quotient 
 # Power iteration computes $v, Av, A^2v, \dots$ and keeps the last. Keep them all. The first $m$ of them span the **Krylov space** of dimension $m$,
 # for $m - 1$ products. In it, take the vector of the largest Rayleigh quotient. It cannot be worse than $A^{m-1}v$, which is one of the candidates.
 #
-# With an orthonormal basis $V$ of the space this is a small problem: the $m \times m$ matrix $T = V^\top A V$. Its eigenvalues are the **Ritz
+# With an orthonormal basis $V$ of the space this is a small problem: the $m \times m$ matrix $T = V^\top A V$ (it takes one more product, $Av_m$). Its eigenvalues are the **Ritz
 # values**, usually called θ. (In Sections 5 to 8, θ with a matrix $A$ is a Ritz value, and θ with a network its parameters.) If $s$ is an
 # eigenvector of $T$, of length 1, then $y = Vs$ is the **Ritz vector**. The largest Ritz value is the largest Rayleigh quotient in the space, by
 # Lesson 01, and the smallest the smallest. So one run approaches both ends at once, and needs no shift.
