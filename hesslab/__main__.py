@@ -83,8 +83,8 @@ def _spectrum(found: Audit) -> tuple[Any, str] | None:
     plots.density(axes, grid, np.clip(density.value, 1e-6, None), bands)
     axes.set(yscale="log", xlabel="eigenvalue of the Hessian", ylabel="density", ylim=(1e-5, None))
     return figure, (
-        f"The density of the spectrum, smoothed with a width of {width:.2g}, from {low:.3g} to {high:.3g}, with "
-        "its 95 % band on a logarithmic axis."
+        f"The density of the spectrum, smoothed with a width of {width:.2g}, from {low:.3g} to {high:.3g}, "
+        "with its 95 % band on a logarithmic axis."
     )
 
 

@@ -19,7 +19,7 @@ from hesslab.critical import CriticalRate, critical_rate
 from hesslab.curvature import blocks, hessian
 from hesslab.density import SpectralMeasure, slq
 from hesslab.lanczos import EigenPairs, eigsh
-from hesslab.operators import Operator, generator
+from hesslab.operators import Operator, counted, generator
 from hesslab.parts import forms_by_part, over_parts
 from hesslab.report import page, rows, sentences
 from hesslab.risk import EmpiricalRisk
@@ -114,8 +114,9 @@ def audit(
     `model`, `loss`, `data` and `options` (`forward`, `weight`, `parameters`, `dropout`) are those of
     `EmpiricalRisk`; a fixed part of the data will do, and the audit says how much that costs. `optimizer`,
     any of torch, gives the critical learning rate; SGD, RMSprop, Adam and AdamW, after a step, the edge too.
-    `budget` bounds the products with the Hessian, each over all of `data`; a product of parts or of layers
-    counts as one. Beside it: some 6 gradients, and up to 40 values of the loss for the critical rate.
+    `budget` bounds the products with the Hessian, each over all of `data`; a product of parts counts as one,
+    and the layers as many as the one that asks for most. Beside it: some 6 gradients, and up to 40 values of
+    the loss for the critical rate.
 
     The model, the optimizer and the random state are left as they were. Ctrl-C returns what is known by then.
     Raises ValueError for a budget below 60, where the loss is not finite, and as `EmpiricalRisk` and
@@ -144,9 +145,6 @@ def audit(
         return replace(work.found, num_matvecs=purse.spent)
 
 
-# ------------------------------------------------------------------------------------------- stages
-
-
 @dataclass(eq=False)
 class _Purse:
     """What may still be spent, and whether somebody has pressed Ctrl-C."""
@@ -169,11 +167,7 @@ class _Purse:
         """A, whose products are counted here."""
 
         def product(X: Tensor) -> Tensor:
-            try:
-                AX: Tensor = A.product(X)
-            except KeyboardInterrupt:
-                self.interrupted = True
-                raise
+            AX: Tensor = A.product(X)
             self.pay(X.shape[1])
             return AX
 
@@ -217,15 +211,30 @@ class _Work:
         self.H = self.purse.counted(hessian(self.risk, num_products=self.purse.budget))
 
     def carry_out(self, stage: Callable[["_Work"], dict[str, Any]]) -> None:
-        """Add what a stage finds; an interrupt within it that left nothing is no error."""
+        """Add what a stage finds. An interrupt within it is the end, and no error."""
         try:
-            self.found = replace(self.found, **stage(self))
+            results = stage(self)
         except KeyboardInterrupt:
             self.purse.interrupted = True
+            return
+        self.found = replace(self.found, **results)
+        self.purse.interrupted |= any(_cut_short(result) for result in results.values())
 
     def noted(self, text: str) -> dict[str, Any]:
         """A result that consists of a note."""
         return {"notes": (*self.found.notes, text)}
+
+
+def _cut_short(result: Any) -> bool:
+    """Whether an algorithm was interrupted, and gave what it had."""
+    if isinstance(result, EigenPairs):
+        return result.stop_reason == "interrupted"
+    if isinstance(result, Estimate):
+        return not result.converged
+    if isinstance(result, SpectralMeasure):
+        return len(result.nodes) < PROBES
+    layers = result.values() if isinstance(result, dict) else ()
+    return any(isinstance(r, Layer) and (_cut_short(r.largest) or _cut_short(r.trace)) for r in layers)
 
 
 def _edge(work: _Work) -> dict[str, Any]:
@@ -237,10 +246,11 @@ def _edge(work: _Work) -> dict[str, Any]:
         A, threshold = _at_edge(work.H, work.optimizer)
     except ValueError as error:
         return {**named, **work.noted(f"No threshold is known: {error}.")}
-    pairs = eigsh(A, 1, rtol=RTOL, max_matvecs=work.purse.share(0.25, 20), rng=work.rng)
+    pairs = eigsh(A, 1, rtol=RTOL, max_matvecs=work.purse.share(0.25, 40), rng=work.rng)
     if len(pairs.values) == 0:
         return named
     found = {**named, "sharpness": _of_pairs(pairs, threshold, RTOL)}
+    work.purse.interrupted |= _cut_short(pairs)
     plain = isinstance(work.optimizer, torch.optim.SGD) and not any(
         group["weight_decay"] or group["lr"] != work.optimizer.param_groups[0]["lr"]
         for group in work.optimizer.param_groups
@@ -263,7 +273,7 @@ def _ends(work: _Work) -> dict[str, Any]:
     top, bottom = work.found.top, None
     if top is None:
         top = eigsh(work.H, 1, rtol=RTOL, max_matvecs=work.purse.share(0.2, 12), rng=work.rng)
-    if not work.purse.interrupted:
+    if not _cut_short(top):
         budget = work.purse.share(0.15, 8)
         bottom = eigsh(work.H, 1, which="SA", rtol=RTOL, search=False, max_matvecs=budget, rng=work.rng)
     return {"top": top, "bottom": bottom}
@@ -296,18 +306,26 @@ def _trace(work: _Work) -> dict[str, Any]:
 
 def _layers(work: _Work) -> dict[str, Any]:
     """The diagonal block of every layer, all together."""
-    parts = blocks(work.risk, verify=False, num_products=work.purse.budget)
+    try:
+        parts = blocks(work.risk, verify=False, num_products=work.purse.budget)
+    except ValueError as error:
+        return work.noted(f"The layers are not known: {error}.")
     left = work.purse.share(0.25, 12)
     if left < 12:
         return work.noted("The budget left nothing for the layers; give a larger one.")
-    counted, seed = replace(parts, operator=work.purse.counted(parts.operator)), int(work.rng.integers(2**31))
+    seed, spent = int(work.rng.integers(2**31)), []
 
     def look(A: Operator) -> tuple[EigenPairs, Estimate]:
-        largest = eigsh(A, 1, rtol=1e-2, search=False, max_matvecs=left * 2 // 3, rng=seed)
-        return largest, hutchpp(A, max_matvecs=left // 3, rng=seed + 1)
+        own, num_matvecs = counted(A)
+        largest = eigsh(own, 1, rtol=1e-2, search=False, max_matvecs=left * 2 // 3, rng=seed)
+        trace = hutchpp(own, max_matvecs=left // 3, rng=seed + 1)
+        spent.append(num_matvecs())
+        return largest, trace
 
+    seen = parts.map(look)
+    work.purse.pay(max(spent))
     sizes = {name: where.stop - where.start for name, where in parts.slices.items()}
-    return {"layers": {name: Layer(sizes[name], *seen) for name, seen in counted.map(look).items()}}
+    return {"layers": {name: Layer(sizes[name], *found) for name, found in seen.items()}}
 
 
 def _whole(work: _Work) -> dict[str, Any]:

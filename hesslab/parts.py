@@ -23,9 +23,9 @@ Values = NDArray[np.float64]
 def forms_by_part(risk: EmpiricalRisk, V: Tensor) -> tuple[Values, Values] | str:
     """vᵀH_b v for every column v of V, (n, k), on every part b of the data: (m, k), and the weights (m,).
 
-    The parts are the batches, or where there are fewer than four pieces of them. The weighted mean of a column
-    is vᵀH v. Costs k products over the data, and the graphs of the parts, one after the other. Where the data
-    cannot be taken apart, says why.
+    The parts are the batches, or where there are fewer than four, pieces of them. The weighted mean of a
+    column is vᵀH v. Costs k products over the data, and the graphs of the parts, one after the other. Where
+    the data cannot be taken apart, says why.
     """
     parts = _parts(risk)
     if isinstance(parts, str):
@@ -33,7 +33,7 @@ def forms_by_part(risk: EmpiricalRisk, V: Tensor) -> tuple[Values, Values] | str
     forms, weights = [], []
     for batch in parts:
         part = replace(risk, data=[batch])
-        weight = sum(part.at().fold(lambda term: term.weight, graph=False, begin=lambda: None))
+        weight = sum(part.at().fold(lambda term: term.weight, graph=False))
         H = hessian(part, verify=False, num_products=V.shape[1])
         forms.append((V * H.product(V)).sum(0).tolist())
         weights.append(float(weight))
