@@ -8,16 +8,15 @@ import html
 import io
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hesslab.audit import Audit
-    from hesslab.lanczos import EigenPairs
+Audit = Any  # of `hesslab.audit`, which stands on this room
+EigenPairs = Any  # of `hesslab.lanczos`
 
 NEAR = 0.1  # a ratio within 1 ± NEAR is called close to the edge
 
 
-def rows(audit: "Audit") -> list[tuple[str, str]]:
+def rows(audit: Audit) -> list[tuple[str, str]]:
     """What was found, line by line: name and value with its error."""
     found = [
         ("parameters", f"{audit.num_parameters:,}"),
@@ -47,7 +46,7 @@ def rows(audit: "Audit") -> list[tuple[str, str]]:
     return [*found, ("products", f"{audit.num_matvecs} of {audit.budget}")]
 
 
-def _pair(pairs: "EigenPairs | None") -> str:
+def _pair(pairs: EigenPairs | None) -> str:
     if pairs is None or len(pairs.values) == 0:
         return "not known"
     half, mark = (
@@ -57,7 +56,7 @@ def _pair(pairs: "EigenPairs | None") -> str:
     return f"{pairs.values[0]:.4g} ± {half:.1g}{mark}"
 
 
-def sentences(audit: "Audit") -> list[str]:
+def sentences(audit: Audit) -> list[str]:
     """The verdict."""
     said = (_edge, _one_step, _shape, _where, _largest_error)
     found = [sentence for part in said for sentence in part(audit)]
@@ -70,7 +69,7 @@ _NOT_SAID = (
 )
 
 
-def _edge(audit: "Audit") -> Iterable[str]:
+def _edge(audit: Audit) -> Iterable[str]:
     seen = audit.sharpness
     if seen is None:
         return
@@ -105,7 +104,7 @@ def _edge(audit: "Audit") -> Iterable[str]:
     )
 
 
-def _one_step(audit: "Audit") -> Iterable[str]:
+def _one_step(audit: Audit) -> Iterable[str]:
     rate = audit.critical
     if rate is None:
         return
@@ -122,7 +121,7 @@ def _one_step(audit: "Audit") -> Iterable[str]:
         )
 
 
-def _shape(audit: "Audit") -> Iterable[str]:
+def _shape(audit: Audit) -> Iterable[str]:
     if (
         audit.bottom is not None
         and len(audit.bottom.values)
@@ -143,7 +142,7 @@ def _shape(audit: "Audit") -> Iterable[str]:
         )
 
 
-def _where(audit: "Audit") -> Iterable[str]:
+def _where(audit: Audit) -> Iterable[str]:
     known = {name: layer for name, layer in audit.layers.items() if len(layer.largest.values)}
     if len(known) < 2:
         return
@@ -157,7 +156,7 @@ def _where(audit: "Audit") -> Iterable[str]:
     )
 
 
-def _largest_error(audit: "Audit") -> Iterable[str]:
+def _largest_error(audit: Audit) -> Iterable[str]:
     drawn, top = audit.sampled.get("λmax"), audit.top
     if drawn is None or top is None or len(top.values) == 0:
         return
@@ -171,7 +170,7 @@ def _largest_error(audit: "Audit") -> Iterable[str]:
     )
 
 
-def page(audit: "Audit", figures: Iterable[tuple[Any, str]] = ()) -> str:
+def page(audit: Audit, figures: Iterable[tuple[Any, str]] = ()) -> str:
     """One HTML page with everything inside it: no script, no other file, light and dark."""
     verdict = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences(audit))
     table = "".join(
