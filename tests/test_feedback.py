@@ -96,3 +96,10 @@ def test_ctrl_c_goes_through():
 def test_numbers_refuses_what_is_none():
     with pytest.raises((TypeError, ValueError)):
         numbers("many")
+
+
+@pytest.mark.parametrize("answer", [(5.0, np.ones(3)), "five", {"a": 1.0}, [None, 1.0]], ids=repr)
+def test_what_holds_no_numbers_is_said(answer):
+    seen = differs(answer, np.ones(3), law="f(x) = 1", case="x = 0", advice="Section 1.")
+    assert seen.diagnosis == "not-numbers"
+    assert seen.advice == "Return numbers. Section 1."
