@@ -131,7 +131,7 @@ def differs(
         found, expected = numbers(found), numbers(expected)
     except (TypeError, ValueError):
         kind = type(found).__name__
-        return Violation("not-numbers", law, case, f"a {kind} of other things", f"Return numbers. {advice}")
+        return Violation("not-numbers", law, case, f"a {kind} that holds other things", f"Return numbers. {advice}")
     if found.shape != expected.shape:
         wanted = f"an array of shape {expected.shape}" if expected.shape else "a number"
         return Violation("shape", law, case, f"shape {found.shape}", f"Return {wanted}. {advice}")
