@@ -130,8 +130,8 @@ def differs(
     try:
         found, expected = numbers(found), numbers(expected)
     except (TypeError, ValueError):
-        kind = type(found).__name__
-        return Violation("not-numbers", law, case, f"a {kind} that holds other things", f"Return numbers. {advice}")
+        seen = f"a {type(found).__name__} that holds other things"
+        return Violation("not-numbers", law, case, seen, f"Return numbers. {advice}")
     if found.shape != expected.shape:
         wanted = f"an array of shape {expected.shape}" if expected.shape else "a number"
         return Violation("shape", law, case, f"shape {found.shape}", f"Return {wanted}. {advice}")
