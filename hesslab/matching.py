@@ -147,6 +147,12 @@ def correlations(risk: EmpiricalRisk, a: Tensor, b: Tensor, layers: Sequence[Lay
                 grams[j] = grams[j] + (Z.T @ Z).cpu().numpy()
 
         here.fold(add, graph=False, batches=remembered())
+    for layer, gram in zip(layers[1:], grams, strict=True):
+        if not np.all(np.isfinite(gram)):
+            raise ValueError(
+                f"the units before module {layer.module!r} hold NaN or infinity, or their squares do, at θ_a or "
+                "θ_b; expected finite activations: look where the network overflows"
+            )
     return [_correlation(gram) for gram in grams]
 
 

@@ -184,10 +184,15 @@ def test_filters_of_the_direction_are_as_long_as_those_of_theta(name, scale):
     lengths, ones = filters(risk, found)
     np.testing.assert_allclose(lengths, filters(risk, risk.theta)[0], rtol=1e-14)
     assert not any(part.any() for part in ones)
-    layered = slice_1d(risk, random_vector(risk), [0], normalize="filter", biases="layer").directions[0]
-    np.testing.assert_allclose(filters(risk, layered)[0], lengths, rtol=1e-14)
-    for part, like in zip(filters(risk, layered)[1], filters(risk, risk.theta)[1], strict=True):
-        assert part.norm().item() == pytest.approx(like.norm().item(), rel=1e-14)
+    u = torch.tensor(random_vector(risk))
+    layered = slice_1d(risk, u, [0], normalize="filter", biases="layer").directions[0]
+    triples = zip(*(risk.unflatten(x).values() for x in (layered, u, risk.theta)), strict=True)
+    for part, raw, like in triples:
+        if part.ndim < 2:
+            torch.testing.assert_close(part, raw * (like.norm() / raw.norm()), rtol=1e-13, atol=0)
+        else:
+            for filter_, row, weights in zip(part, raw, like, strict=True):
+                torch.testing.assert_close(filter_, row * (weights.norm() / row.norm()), rtol=1e-13, atol=0)
 
 
 def test_layers_of_the_direction_are_as_long_as_those_of_theta():
@@ -583,6 +588,17 @@ def test_units_that_do_not_vary_are_like_no_other():
     found = match_permutation(risk, theta, theta, method="activations")
     assert found.before == pytest.approx(3.0, rel=1e-10)
     assert found.permutations[0][3:].tolist() == [3, 4, 5]
+
+
+def test_units_that_overflow_are_refused():
+    risk = perceptron(activation="relu")
+    theta = 1e200 * risk.theta
+    before = everything(risk.model)
+    with pytest.raises(
+        ValueError, match="the units before module '2' hold NaN or infinity, or their squares do"
+    ):
+        match_permutation(risk, theta, theta, method="activations")
+    same(before, everything(risk.model))
 
 
 def test_networks_in_other_dress():
