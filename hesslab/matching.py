@@ -150,8 +150,8 @@ def correlations(risk: EmpiricalRisk, a: Tensor, b: Tensor, layers: Sequence[Lay
     for layer, gram in zip(layers[1:], grams, strict=True):
         if not np.all(np.isfinite(gram)):
             raise ValueError(
-                f"the units before module {layer.module!r} hold NaN or infinity, or their squares do, at θ_a or "
-                "θ_b; expected finite activations: look where the network overflows"
+                f"the units before module {layer.module!r} hold NaN or infinity, or their squares do; "
+                "expected finite activations at θ_a and θ_b: look where the network overflows"
             )
     return [_correlation(gram) for gram in grams]
 
