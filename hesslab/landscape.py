@@ -6,6 +6,7 @@ filter normalization takes that freedom away. How high a barrier is depends on t
 which means nothing; `match_permutation` gives those of one network the order of those of another.
 
 Vectors are NumPy arrays, lists or tensors; the vectors of a result are tensors of the kind of `risk.theta`.
+The fields of the results are described in `profiles` (Slice, Barrier, Curve) and in `matching` (Matching).
 """
 
 import operator as op

@@ -93,7 +93,7 @@ class Barrier:
     def __str__(self) -> str:
         """The height, what may be missing, the place and the cost."""
         spent = f"{self.num_evaluations} evaluations: {self.stop_reason}"
-        return f"barrier {self.height:.4g}, at most {self.error:.1g} more, at t = {self.where:.3f} ({spent})"
+        return f"barrier {self.height:.4g}, up to {self.error:.1g} more, at t = {self.where:.3f} ({spent})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -325,12 +325,12 @@ def test_a_bowl_has_no_barrier():
     found = barrier(formula(lambda z: (z**2).sum()), [1.0, 0.0], [-2.0, 1.0])
     assert (found.height, found.where, found.over_max) == (0.0, 0.0, 0.0)
     assert found.over_mean == pytest.approx(2.0)
-    assert str(found).startswith("barrier 0, at most ")
+    assert str(found).startswith("barrier 0, up to ")
 
 
 def test_a_barrier_prints_what_it_found():
     found = barrier(formula(lambda z: 1 - z[0] ** 4), [-1.0, 0.0], [1.0, 0.0])
-    assert re.fullmatch(r"barrier 1, at most \S+ more, at t = 0.500 \(29 evaluations: done\)", str(found))
+    assert re.fullmatch(r"barrier 1, up to \S+ more, at t = 0.500 \(29 evaluations: done\)", str(found))
 
 
 def test_a_barrier_is_that_of_the_line_between_networks():
