@@ -423,6 +423,13 @@ def test_a_curve_goes_around_where_the_line_goes_through():
     assert found.barrier.height < 0.005
 
 
+def test_a_batch_holds_no_more_than_there_is():
+    risk = perceptron(n=12)
+    settings = {"num_steps": 3, "num_points": 3, "rng": 0}
+    found = [bezier_path(risk, risk.theta, -risk.theta, batch_size=size, **settings) for size in (12, 100)]
+    assert torch.equal(found[0].control, found[1].control)
+
+
 def test_batches_are_taken_in_turn_and_those_without_weight_skipped():
     risk = perceptron(n=12)
     x, y = risk.data
