@@ -11,7 +11,7 @@ import torch
 from networks import MODELS, draw, everything
 from torch import nn
 
-from hesslab import matching
+from hesslab import matching, profiles
 from hesslab.curvature import hessian
 from hesslab.landscape import barrier, bezier_path, match_permutation, slice_1d, slice_2d
 from hesslab.operators import generator
@@ -319,6 +319,15 @@ def test_the_error_covers_hidden_tops_under_its_assumption(num_points, num_refin
             missed.append(truth - found.height)
     assert assumed >= 4
     assert max(missed) > 1e-6  # so that an error of 0 would not do
+
+
+def test_the_most_that_an_interval_can_hold_is_the_top_of_a_parabola():
+    # Of e″ = −1 with the factor 2 on M: the largest of the chord and (t − t_0)(t_1 − t) more.
+    t = np.array([0.0, 0.3, 0.4, 0.9, 1.0])
+    e = -(t**2) / 2 + 0.7 * t
+    for a, b, y, z, found in zip(t, t[1:], e, e[1:], profiles._ceilings(t, e), strict=False):
+        x = np.linspace(a, b, 100001)
+        assert found == pytest.approx((y + (z - y) * (x - a) / (b - a) + (x - a) * (b - x)).max(), rel=1e-9)
 
 
 def test_a_bowl_has_no_barrier():
@@ -774,6 +783,11 @@ def tied():
     return model
 
 
+def twice():
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(4, 3))
+
+
 def weight_normed():
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
     return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), layer)
@@ -806,6 +820,7 @@ REFUSED = {
         tied,
         "θ has no '2.weight'; expected all weights and biases of the linear layers in it: not frozen",
     ),
+    "one layer twice": (twice, "θ has no '2.weight'"),
     "parametrized": (weight_normed, "θ has no '2.weight'"),
     "frozen": (frozen, "θ has no '0.bias'"),
 }
