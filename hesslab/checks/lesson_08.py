@@ -36,35 +36,32 @@ def _edge_law(edge: Answer, eta: float, beta: float, lengths: Array) -> Violatio
     threshold = 2 / eta * (1 + beta) / (1 - beta)
     P, h = 1e-3 * lengths, np.array([3.0, 1.0, 8.0])
     top = float((h / P).max())
-    right = [threshold, top / threshold]
-    hints = {
-        "gradient-descent": (
-            [2 / eta, top * eta / 2],
-            "2/η is the edge without averaging. β₁ = 0.9 gains 19.",
-        ),
-        "heavy-ball": (
-            [2 * (1 + beta) / eta, top * eta / (2 * (1 + beta))],
-            "This is heavy ball, whose steps are not scaled by 1 − β. Here the step is η(1 − β₁).",
-        ),
-        "no-preconditioner": (
-            [threshold, h.max() / threshold],
-            "This compares λmax of H itself. The threshold holds for P^(−1/2) H P^(−1/2).",
-        ),
-        "largest-over-largest": (
-            [threshold, h.max() / P.max() / threshold],
-            "Divide entry by entry, and take the largest last: h and P are large in different places.",
-        ),
-        "squared": ([threshold, float((h / P**2).max()) / threshold], "Once P is enough: h/P, not h/P²."),
-        "root": ([threshold, float((h / P**0.5).max()) / threshold], "P^(−1/2) stands on both sides: h/P."),
-        "inverse": (
-            [threshold, threshold / top],
-            "The ratio is λmax over the threshold: above 1 is unstable.",
+    case, law = f"η = {eta:.2g}, β₁ = {beta:g}, P and H diagonal with three entries", "(threshold, ratio)"
+    found = numbers(edge(eta, beta, P.copy(), h.copy()))
+    if found.shape != (2,):
+        return compare(found, [threshold, top / threshold], {}, law, case, "Return a pair.", 3)
+    edges: Mistakes = {
+        "gradient-descent": (2 / eta, "2/η is the edge without averaging. β₁ = 0.9 gains a factor of 19."),
+        "heavy-ball": (2 * (1 + beta) / eta, "Heavy ball does not scale its gradients by 1 − β. Adam does."),
+        "upside-down": (
+            2 / eta * (1 - beta) / (1 + beta),
+            "Averaging *raises* the edge: 1 + β₁ is above the line.",
         ),
     }
-    case = f"η = {eta:.2g}, β₁ = {beta:g}, P and H diagonal with three entries"
+    ratios: Mistakes = {
+        "no-preconditioner": (h.max(), "This is λmax of H itself: P is missing."),
+        "largest-over-largest": (h.max() / P.max(), "Divide entry by entry, and take the largest last."),
+        "root": (float((h / P**0.5).max()), "P^(−1/2) stands on both sides: h/P."),
+        "inverse": (threshold**2 / top, "The ratio is λmax over the threshold: above 1 is unstable."),
+    }
+    ratios = {name: (value / threshold, hint) for name, (value, hint) in ratios.items()}
     advice = "The threshold is (2/η)(1 + β₁)/(1 − β₁); the ratio is the largest h/P over it."
-    found = edge(eta, beta, P.copy(), h.copy())
-    return compare(found, right, _apart(hints, right), "(threshold, ratio)", case, advice, 3)
+    pairs = ((threshold, edges), (top / threshold, ratios))  # on two scales, so one after the other
+    judged = (
+        compare(value, right, _apart(mistakes, right), law, case, advice, 3)
+        for value, (right, mistakes) in zip(found, pairs, strict=True)
+    )
+    return next((violation for violation in judged if violation is not None), None)
 
 
 @check
@@ -93,16 +90,14 @@ def _jacobi_law(condition: Answer, A: Array, case: str) -> Violation | None:
         "not-scaled": (np.linalg.cond(A), "This is κ of A itself: scale first."),
         "one-side": (
             np.linalg.cond(A / d[:, None]),
-            "D⁻¹A is not symmetric, and singular values are not its eigenvalues. Put D^(−1/2) on both sides.",
+            "D⁻¹A is not symmetric, and singular values are no eigenvalues. Put D^(−1/2) on both sides.",
         ),
         "whole-diagonal": (
             np.linalg.cond(A / np.outer(d, d)),
-            "D⁻¹ on both sides scales twice: the root of the diagonal, D^(−1/2), on each side.",
+            "D⁻¹ on both sides scales twice: take the root.",
         ),
         "wrong-way": (inverse[-1] / inverse[0], "Multiplied where you should divide: D^(−1/2), not D^(1/2)."),
         "diagonal-only": (d.max() / d.min(), "This is the quotient of diagonal entries, not of eigenvalues."),
-        "quotient-of-scaled-diagonal": (1.0, "The scaled diagonal is all 1. The eigenvalues are not."),
-        "inverse": (1 / right, "Upside down: κ is the largest eigenvalue over the smallest."),
     }
     advice = "κ of D^(−1/2) A D^(−1/2), with D the diagonal of A."
     law = "κ(D^(−1/2) A D^(−1/2))"
@@ -125,23 +120,12 @@ def _square_law(expected: Answer, g: Array, batch: int) -> Violation | None:
     else:
         right = mean**2 + (second - mean**2) / batch
     hints = {
-        "empirical-fisher": (
-            second,
-            "This is B = 1, the diagonal of the empirical Fisher. Larger batches average.",
-        ),
+        "empirical-fisher": (second, "This is B = 1, diag(E). Larger batches average."),
         "only-the-mean": (mean**2, "This is (∇L)², the limit of large B. The noise of the batch is missing."),
         "only-the-noise": ((second - mean**2) / batch, "The square of the mean gradient is missing."),
-        "moment-for-variance": (
-            mean**2 + second / batch,
-            "C is the covariance: subtract (∇L)² from the mean of squares first.",
-        ),
+        "moment-for-variance": (mean**2 + second / batch, "C is a covariance: subtract (∇L)² first."),
         "moment-over-batch": (second / batch, "Only the variance shrinks with B; (∇L)² does not."),
-        "not-divided": (
-            mean**2 + n / max(n - 1, 1) * (second - mean**2) / batch,
-            "Divide by n, not by n − 1.",
-        ),
         "root": (right**0.5, "This is the root. v is the square."),
-        "no-batch": (mean**2 + (second - mean**2) / batch**0.5, "A variance shrinks with B, not with √B."),
     }
     case = f"{n} examples, {g.shape[1]} parameters, batches of {batch}"
     advice = "E ĝ² = (∇L)² + diag(C)/B, with C the covariance of single examples."
@@ -150,7 +134,7 @@ def _square_law(expected: Answer, g: Array, batch: int) -> Violation | None:
 
 @check
 def check_two_fishers(fishers: Answer, rng: np.random.Generator) -> Laws:
-    """F and E of a softmax model from outputs, Jacobians and labels, against sums over examples and labels."""
+    """F and E of a softmax model from outputs, Jacobians and labels, against explicit sums over labels."""
     for n, C, d in ((1, 3, 4), (6, 3, 4), (9, 2, 3)):
         J, z = rng.standard_normal((n, C, d)), 2 * rng.standard_normal((n, C))
         yield _fishers_law(fishers, z, J, rng.integers(C, size=n))
@@ -164,7 +148,7 @@ def _fishers_law(fishers: Answer, z: Array, J: Array, y: NDArray[np.int64]) -> V
 
     def outer(labels: NDArray[np.int64]) -> Array:
         g = np.einsum("nc,ncd->nd", p - one[labels], J)
-        return g.T @ g / n
+        return np.asarray(g.T @ g / n)
 
     F, E = np.zeros((d, d)), outer(y)
     for c in range(C):
@@ -178,15 +162,8 @@ def _fishers_law(fishers: Answer, z: Array, J: Array, y: NDArray[np.int64]) -> V
         "twice-empirical": ([E, E], "F must not look at the labels: weigh all of them by p."),
         "twice-fisher": ([F, F], "E takes only the label of the data."),
         "sum": ([n * F, n * E], "These are sums over the examples: take means."),
-        "predicted-label": (
-            [outer(p.argmax(1)), E],
-            "F with the most probable label alone: all labels count, each with its p.",
-        ),
-        "uniform-labels": ([uniform / C, E], "The labels of F are weighed by p, not all alike."),
-        "not-weighed": (
-            [uniform, E],
-            "Weigh the labels of F by p: a plain sum counts the unlikely ones as well.",
-        ),
+        "predicted-label": ([outer(p.argmax(1)), E], "All labels count in F, each with its p."),
+        "not-weighed": ([uniform, E], "Weigh the labels of F by p: some are unlikely."),
         "no-outer-product": ([half, E], "diag(p) alone is not M = diag(p) − p pᵀ."),
         "mean-first": ([F, np.outer(mean, mean)], "This is (∇L)(∇L)ᵀ: square first, then average."),
     }
@@ -200,7 +177,7 @@ def _fishers_law(fishers: Answer, z: Array, J: Array, y: NDArray[np.int64]) -> V
 
 @check
 def check_kfac_factors(factors: Answer, rng: np.random.Generator) -> Laws:
-    """𝒢 ⊗ 𝒜 is the block of the Fisher where it is exact; elsewhere the product of the means."""
+    """G ⊗ A is the block of the Fisher where it is exact; elsewhere the product of the means."""
     for case, n, same in (
         ("one example", 1, False),
         ("deep linear network, squared error", 20, True),
@@ -215,7 +192,7 @@ def check_kfac_factors(factors: Answer, rng: np.random.Generator) -> Laws:
         if same is False:
             p = rng.dirichlet(np.ones(C), size=n)
             M = p[:, :, None] * np.eye(C) - p[:, :, None] * p[:, None, :]
-        yield _factors_law(factors, a, D, M, case, exact=case[:6] != "a ReLU")
+        yield _factors_law(factors, a, D, M, case, exact=same is not False or n == 1)
 
 
 def _factors_law(
@@ -225,36 +202,33 @@ def _factors_law(
     a1 = np.hstack([a, np.ones((n, 1))])
     middle = np.einsum("nco,nce,nep->nop", D, M, D)
     A, G = a1.T @ a1 / n, middle.mean(0)
-    law = "𝒢 ⊗ 𝒜 = the block of the Fisher" if exact else "𝒜 = E[a aᵀ], 𝒢 = E[g gᵀ]"
+    law = "G ⊗ A = the block of the Fisher" if exact else "A = E[a aᵀ], G = E[g gᵀ]"
     found = factors(a.copy(), D.copy(), M.copy())
     if not isinstance(found, tuple | list) or len(found) != 2:
-        return Violation("no-pair", law, case, type(found).__name__, "Return the pair 𝒜, 𝒢. Section 5.")
+        return Violation("no-pair", law, case, type(found).__name__, "Return the pair A, G. Section 5.")
     mine = [numbers(each) for each in found]
     centred, inputs = a1 - a1.mean(0), a.T @ a / n
     plain = np.einsum("nco,ncp->op", D, D) / n
     mean_first = D.mean(0).T @ M.mean(0) @ D.mean(0)
     wrong = {
-        "swapped": (G, A, "Swapped: return 𝒜, of the inputs, first."),
+        "swapped": (G, A, "Swapped: return A, of the inputs, first."),
         "no-bias": (inputs, G, "Append a 1 to the inputs: the bias is the weight of a constant input."),
         "bias-first": (np.roll(A, 1, (0, 1)), G, "The 1 of the bias comes last."),
         "sums": (n * A, n * G, "Both are sums: each factor is a mean over the examples."),
-        "sum-of-inputs": (n * A, G, "𝒜 is a mean over the examples."),
-        "sum-of-gradients": (A, n * G, "𝒢 is a mean over the examples."),
         "centred": (centred.T @ centred / n, G, "A second moment is not centred: no mean is subtracted."),
-        "no-middle": (A, plain, "M is missing: 𝒢 = E[Dᵀ M D], with D = ∂f/∂s."),
+        "no-middle": (A, plain, "M is missing: G = E[Dᵀ M D], with D = ∂f/∂s."),
         "mean-first": (A, mean_first, "Average the products, not their parts: E[DᵀMD]."),
-        "root-of-n": (A / n, G / n, "Divided by n twice."),
     }
     for name, (wrong_A, wrong_G, hint) in wrong.items():
         if _equal(mine, [wrong_A, wrong_G]) and not _equal([wrong_A, wrong_G], [A, G]):
             return Violation(name, law, case, "another pair", f"{hint} Section 5.")
     shapes = [each.shape for each in mine]
     if shapes != [(i, i), (o, o)]:
-        sizes = f"Return 𝒜 of shape {(i, i)} and 𝒢 of shape {(o, o)}. Section 5."
+        sizes = f"Return A of shape {(i, i)} and G of shape {(o, o)}. Section 5."
         return Violation("shape", law, case, f"shapes {shapes[0]} and {shapes[1]}", sizes)
     block = np.einsum("nop,nij->oipj", middle, np.einsum("ni,nj->nij", a1, a1)).reshape(o * i, o * i) / n
     target = block if exact else np.kron(G, A)
-    advice = "𝒜 is the mean of a aᵀ with a 1 appended to a, 𝒢 the mean of Dᵀ M D."
+    advice = "A is the mean of a aᵀ with a 1 appended to a, G the mean of Dᵀ M D."
     return compare(np.kron(mine[1], mine[0]), target, {}, law, case, advice, 5)
 
 
@@ -267,15 +241,13 @@ def _equal(found: list[Array], wanted: list[Array]) -> bool:
 
 @check
 def check_kfac_step(step: Answer, rng: np.random.Generator) -> Laws:
-    """(𝒢 ⊗ 𝒜 + δ I)⁻¹ on a gradient, against a dense solution; factors with a rank defect, and a large size."""
+    """(G ⊗ A + δ I)⁻¹ on a gradient, against a dense solution; A is singular, and once the layer is large."""
     for o, i, delta in ((3, 4, 0.1), (2, 5, 1.0), (4, 4, 1e-3)):
-        yield _step_law(step, *_factors(rng, o, i), rng.standard_normal((o, i)), delta)
-    A, G = _factors(rng, 200, 150)
-    V = rng.standard_normal((150, 200))
-    W = numbers(step(A, G, V, 0.5))  # 𝒢 ⊗ 𝒜 would have 30,000² entries
-    case = "150 × 200: the product has 30,000 rows"
-    advice = "(𝒢 ⊗ 𝒜) vec V = vec(𝒢 V 𝒜): work with the factors."
-    yield compare(G @ W @ A + 0.5 * W, V, {}, "𝒢 W 𝒜 + δ W = V", case, advice, 5)
+        yield _step_law(step, *_factors(rng, i, o), rng.standard_normal((o, i)), delta)
+    (A, G), V = _factors(rng, 150, 100), rng.standard_normal((100, 150))
+    W = numbers(step(A.copy(), G.copy(), V.copy(), 0.5))  # G ⊗ A would have 15,000² entries, 1.8 GB
+    case, advice = "a layer 150 → 100", "(G ⊗ A) vec V = vec(G V A): work with the factors."
+    yield compare(G @ W @ A + 0.5 * W, V, {}, "G W A + δ W = V", case, advice, 5)
 
 
 def _factors(rng: np.random.Generator, i: int, o: int) -> tuple[Array, Array]:
@@ -283,44 +255,31 @@ def _factors(rng: np.random.Generator, i: int, o: int) -> tuple[Array, Array]:
     return a @ a.T / i, g @ g.T / o
 
 
-def _step_law(step: Answer, A: Array, G: Array, _: Array, delta: float) -> Violation | None:
+def _step_law(step: Answer, A: Array, G: Array, V: Array, delta: float) -> Violation | None:
     o, i = len(G), len(A)
-    V = np.cos(np.arange(1.0, o * i + 1)).reshape(o, i)
-    K, unit = np.kron(G, A), np.eye(o * i)
 
-    def dense(matrix: Array) -> Array:
+    def dense(matrix: NDArray[Any]) -> Array:
         return np.asarray(np.linalg.solve(matrix, V.ravel()).reshape(o, i))
 
     split = np.kron(G + delta**0.5 * np.eye(o), A + delta**0.5 * np.eye(i))
     (a, Qa), (g, Qg) = np.linalg.eigh(A), np.linalg.eigh(G)
     inner = Qg.T @ V @ Qa / (np.outer(g, a) + delta)
     hints = {
-        "split-damping": (
-            dense(split),
-            "√δ added to each factor is another matrix: (𝒢 + √δ) ⊗ (𝒜 + √δ). Add δ to the products γᵢαⱼ.",
-        ),
-        "damping-twice": (
-            dense(np.kron(G + delta * np.eye(o), A + delta * np.eye(i))),
-            "δ added to each factor is another matrix. Add it to the products γᵢαⱼ.",
-        ),
+        "split-damping": (dense(split), "√δ on each factor is another matrix. Add δ to the products γᵢαⱼ."),
         "product": (G @ V @ A + delta * V, "This multiplies by the matrix. Asked for is its inverse."),
         "not-turned-back": (inner, "This is the answer in the eigenbases. Turn it back: Q_G (…) Q_Aᵀ."),
-        "not-turned": (
-            Qg @ (V / (np.outer(g, a) + delta)) @ Qa.T,
-            "Turn V into the eigenbases first: Q_Gᵀ V Q_A.",
-        ),
         "sum-of-eigenvalues": (
             Qg @ (Qg.T @ V @ Qa / (np.add.outer(g, a) + delta)) @ Qa.T,
-            "The eigenvalues of 𝒢 ⊗ 𝒜 are the products γᵢαⱼ, not the sums.",
+            "The eigenvalues of G ⊗ A are the products γᵢαⱼ, not the sums.",
         ),
         "root": (
             Qg @ (Qg.T @ V @ Qa / (np.outer(g, a) + delta) ** 0.5) @ Qa.T,
             "This is the inverse root, as in Shampoo. K-FAC divides by the whole.",
         ),
     }
-    right = dense(K + delta * unit)
+    right = dense(np.kron(G, A) + delta * np.eye(o * i))
     advice = "Q_G [ (Q_Gᵀ V Q_A) / (γᵢαⱼ + δ) ] Q_Aᵀ, with the eigenvalues and eigenvectors of both factors."
-    case, law = f"a layer {i} → {o}, δ = {delta:g}", "(𝒢 ⊗ 𝒜 + δ I)⁻¹ vec V"
+    case, law = f"a layer {i} → {o}, δ = {delta:g}", "(G ⊗ A + δ I)⁻¹ vec V"
     return compare(
         step(A.copy(), G.copy(), V.copy(), delta), right, _apart(hints, right), law, case, advice, 5
     )
@@ -329,8 +288,8 @@ def _step_law(step: Answer, A: Array, G: Array, _: Array, delta: float) -> Viola
 TICKET = (
     Question(
         "labels",
-        "A library estimates “the Fisher” by the mean of g gᵀ, with g the gradients of the training examples at "
-        "their own labels. The network has fitted its data. The estimate is",
+        "A library estimates “the Fisher” by the mean of g gᵀ, with g the gradients of the training examples "
+        "at their own labels. The network has fitted its data. The estimate is",
         (
             "the Fisher, up to sampling error.",
             "much too small, since it shrinks with the residuals.",
@@ -339,15 +298,15 @@ TICKET = (
         ),
         1,
         {
-            0: "The Fisher draws the labels from the model. These are the labels of the data. Sections 2 and 4.",
+            0: "The Fisher draws labels from the model. These are labels of the data. Sections 2 and 4.",
             2: "At the fit the gradients of the examples are all small. Section 2.",
             3: "The Hessian does not vanish at the fit relative to F; this matrix does. Sections 2 and 4.",
         },
     ),
     Question(
         "units-of-the-edge",
-        "Adam with η = 0.001 and β₁ = 0.9, so 38/η = 38,000. The largest eigenvalue of the Hessian is 50. What does "
-        "that say about stability?",
+        "Adam with η = 0.001 and β₁ = 0.9, so 38/η = 38,000. The largest eigenvalue of the Hessian is 50. "
+        "What does that say about stability?",
         (
             "Stable by far: 50 is below 38,000.",
             "Nothing yet: the eigenvalue must be that of P^(−1/2) H P^(−1/2).",
@@ -363,8 +322,8 @@ TICKET = (
     ),
     Question(
         "a-test-for-kfac",
-        "You have written K-FAC for a ReLU network with cross-entropy. Which comparison with exact blocks of the "
-        "Fisher tells a bug from the approximation?",
+        "You have written K-FAC for a ReLU network with cross-entropy. Which comparison with exact blocks of "
+        "the Fisher tells a bug from the approximation?",
         (
             "All blocks, on the trained network.",
             "The last block, on all data.",
@@ -374,7 +333,7 @@ TICKET = (
         2,
         {
             0: "There the method itself is off by 70 % and more, so a bug does not show. Section 5.",
-            1: "The last layer is exact with squared error; under cross-entropy M differs by example. Section 5.",
+            1: "Exact with squared error; under cross-entropy M differs by example. Section 5.",
             3: "It is exact on one example, whatever the network and the loss. Section 5.",
         },
     ),
