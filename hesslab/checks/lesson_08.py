@@ -66,18 +66,16 @@ def _edge_law(edge: Answer, eta: float, beta: float, lengths: Array) -> Violatio
 
 @check
 def check_jacobi_condition(condition: Answer, rng: np.random.Generator) -> Laws:
-    """κ after Jacobi's scaling: 1 for a diagonal, κ itself after a turn by 45°, and a matrix in between."""
-    yield _jacobi_law(condition, np.diag(rng.uniform(0.1, 9.0, 4)), "a diagonal matrix")
-    kappa = float(rng.uniform(10, 1000))
-    turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
-    yield _jacobi_law(
-        condition, turn @ np.diag([1.0, kappa]) @ turn.T, f"diag(1, {kappa:.0f}), turned by 45°"
-    )
+    """κ after Jacobi's scaling: dense matrices, one turned by 45°, which keeps its κ, and a diagonal."""
     for n in (3, 6):
         Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
         s = rng.uniform(0.3, 3.0, n)
         A = s[:, None] * ((Q * np.geomspace(1, 50, n)) @ Q.T) * s
         yield _jacobi_law(condition, A, f"a dense {n} × {n} matrix")
+    kappa, turn = float(rng.uniform(10, 1000)), np.array([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
+    A = turn @ np.diag([1.0, kappa]) @ turn.T
+    yield _jacobi_law(condition, A, f"diag(1, {kappa:.0f}), turned by 45°")
+    yield _jacobi_law(condition, np.diag(rng.uniform(0.1, 9.0, 4)), "a diagonal matrix")
 
 
 def _jacobi_law(condition: Answer, A: Array, case: str) -> Violation | None:
@@ -135,7 +133,7 @@ def _square_law(expected: Answer, g: Array, batch: int) -> Violation | None:
 @check
 def check_two_fishers(fishers: Answer, rng: np.random.Generator) -> Laws:
     """F and E of a softmax model from outputs, Jacobians and labels, against explicit sums over labels."""
-    for n, C, d in ((1, 3, 4), (6, 3, 4), (9, 2, 3)):
+    for n, C, d in ((8, 3, 4), (12, 2, 3), (1, 3, 4)):
         J, z = rng.standard_normal((n, C, d)), 2 * rng.standard_normal((n, C))
         yield _fishers_law(fishers, z, J, rng.integers(C, size=n))
 
@@ -167,7 +165,7 @@ def _fishers_law(fishers: Answer, z: Array, J: Array, y: NDArray[np.int64]) -> V
         "no-outer-product": ([half, E], "diag(p) alone is not M = diag(p) − p pᵀ."),
         "mean-first": ([F, np.outer(mean, mean)], "This is (∇L)(∇L)ᵀ: square first, then average."),
     }
-    case = f"{n} examples, {C} classes, {d} parameters"
+    case = f"{n} example{'s' * (n > 1)}, {C} classes, {d} parameters"
     advice = (
         "g = Jᵀ(p − e_label); E takes the given label, F all labels, weighed by p. Means over the examples."
     )
