@@ -47,7 +47,7 @@ after = [cond(A / np.sqrt(np.outer(np.diag(A), np.diag(A)))) for A in turned]
 print(f"twenty rotations: κ after scaling from {min(after):.0f} to {max(after):.0f}")
 
 # %% [markdown]
-# Along the axes the diagonal *is* the Hessian, and κ = 1. Rotated, the diagonal entries are all averages of the same eigenvalues, so they are much alike, and dividing by them changes little. In some
+# Along the axes the diagonal *is* the Hessian, and κ = 1. Rotated, each diagonal entry is an average of all eigenvalues, so none is anywhere near the small ones, and dividing by them changes little. In some
 # draws it even does harm.
 #
 # Would another diagonal do better? In two dimensions the answer is short. Turn $\mathrm{diag}(1, \kappa)$ by 45°: both diagonal entries $a$ are equal. For $S = \mathrm{diag}(s, t)$, the matrix $SAS$ has
@@ -149,7 +149,7 @@ def settled(risk, batch):
 g = example_gradients(task(0), y)
 square, spread = (g.mean(0) ** 2).sum(), g.var(0, correction=0).sum()
 for batch in (1, 20):
-    print(f"B = {batch}: sum of v {settled(task(0), batch):.1f}, formula {square + spread / batch:.1f}")
+    print(f"B = {batch}: sum of v {settled(task(0), batch):.2f}, formula {square + spread / batch:.2f}")
 print(f"full batch: sum of v {square:.2f}")
 
 # %% [markdown]
@@ -250,12 +250,17 @@ full = [(risk.gradient() ** 2).sum() / t for risk, t in zip(trained, traces, str
 found = [min(negative), max(one), max(full)]
 claim("5.2", found, holds=lambda m: m[0] > 0.05 and m[1] < 0.06 and m[2] < 1e-3)
 
+for risk in trained:
+    pair = np.array([np.diag(to_dense(hessian(risk))), (empirical_rows(risk) ** 2).sum(0)])
+    ranks = pair[:, abs(pair[0]) > 1e-12].argsort(axis=1).argsort(axis=1)
+    print(f"correlation of ranks, diagonals of H and E: {np.corrcoef(ranks)[0, 1]:.2f}")
+
 # %% [markdown]
 # The first number: at the start, at least this part of the diagonal of $H$ is *negative*. A square cannot say that. Second and third: after training, the sum of $v$ in units of $\mathrm{tr}\, H$, at $B = 1$ and with the full batch, the worst of
 # three seeds. Not an approximation of anything, then, as to size.
 #
 # And had it the right size, the power would be wrong. Newton divides by the curvature, Adam by a root. Entries with ten times the curvature get steps only $\sqrt{10}$ times shorter. The formula of the note also leaves out the momentum and the correction of the start, and
-# has ε under the root. What remains right is the last clause: it is a second moment. As for the *order* of the entries, $E$ is not bad late in training: correlation of ranks with $\mathrm{diag}\, H$ from 0.8 to 0.9 in our runs. Adam adapts to something. But to what? The next section measures it
+# has ε under the root. What remains right is the last clause: it is a second moment. As for the *order* of the entries, the last three numbers say that the diagonal of $E$ is not bad after training: a parameter with a larger curvature has, as a rule, larger gradients. So Adam adapts to something. The next section measures it
 # where it acts.
 #
 # ## 3. Adam at its edge: 38/η
@@ -327,8 +332,8 @@ raw = effective_sharpness(runs[0][0], torch.optim.SGD(runs[0][0].model.parameter
 print(f"2/η = {2 / 3e-3:.0f}, 38/η = {38 / 3e-3:.0f}, the sharpness of H itself at the end: {raw:.0f}")
 
 # %% [markdown]
-# Compare the last three numbers. $H$ itself is nowhere near $2/\eta$ or $38/\eta$: those thresholds are not in its units. To say "λmax is below 38/η, so all is stable" is to forget $P$, which had entries of about a thousandth here. `cohen2022` names the consequence. Gradient descent
-# cannot enter a region with $\lambda_{\max}(H) > 2/\eta$ for long. Adam can, by letting $v$ grow.
+# Compare the last three numbers. $H$ itself is nowhere near $2/\eta$ or $38/\eta$: those thresholds are not in its units. To say "λmax is below 38/η, so all is stable" is to forget $P$. (Since $\lambda_{\max}(P^{-1/2} H P^{-1/2}) \le \lambda_{\max}(H)/\min P$, some entries of $P$ are about a thousandth here, or less.) `cohen2022` names the consequence. Gradient descent
+# at its edge is kept out of regions of high curvature. Adam can go on into them, while its $P$ makes up for it.
 #
 # So Adam does adapt to curvature, but by another road than the note's. Above the edge the steep directions oscillate, their gradients grow, $v$ grows with them, and the ratio falls back. `cohen2025` derives this for RMSProp by averaging over the oscillation.
 #
@@ -342,8 +347,8 @@ assert ce[-1] < 0.05 and 0.2 < patient[-2] < patient[-1] < 0.8 and 1.05 < rms[2:
 print(f"cross-entropy, step 250: {ce[-1]:.2f}; β₂ = 0.999, step 500: {patient[-1]:.1f}, rising")
 
 # %% [markdown]
-# **Cross-entropy** on data that can be fitted: the curvature collapses, as in Lesson 07. **A longer memory**, β₂ = 0.999, torch's default: $v$ still remembers the large gradients of the start, $P$ is too large, and the run is on its way. **RMSProp**, no momentum: it does
-# settle, but about 13 % *above* its threshold 2/η, not on it. An earlier trial in single precision saw 14 %. The threshold of the frozen method is an approximation, and here you see its error.
+# **Cross-entropy** on data that can be fitted: the curvature collapses, as in Lesson 07. **A longer memory**, β₂ = 0.999, torch's default: $v$ remembers the larger gradients of the start, so $P$ is larger, and the run is still on its way. **RMSProp**, no momentum: it does
+# settle, but about 13 % *above* its threshold 2/η, not on it. An earlier trial in single precision saw 14 %. The threshold is one of the frozen method; nothing promises that the method with the moving $P$ settles exactly there.
 #
 # ## 4. Four matrices: $H$, $G$, $F$, $E$
 #
@@ -450,10 +455,10 @@ for (activation, loss, n), each in errors.items():
     print(f"{activation:8s} {loss.__name__:13s} {n:3d} examples: {layers}")
 
 # %% [markdown]
-# Read the table with the condition in hand.
+# Each line has the largest error of three seeds, in the first, second and last layer. Read it with the condition in hand.
 #
 # - **One example.** A mean over one example is no mean. Exact, whatever the network.
-# - **Deep linear, squared error.** $M$ and $\partial f/\partial s$, a product of weight matrices, do not depend on the example. Exact, *for any inputs*. That they be Gaussian, as is sometimes asked, is not needed: ours were skewed and correlated.
+# - **Deep linear, squared error.** $M$ and $\partial f/\partial s$, a product of weight matrices, do not depend on the example. Exact, *for any inputs*. They need not be Gaussian, nor independent: ours were skewed and correlated.
 # - **Last layer, squared error.** $\partial f/\partial s = 1$. Exact for any network before it.
 # - **Cross-entropy.** $M = \mathrm{diag}(p) - p\,p^\top$ depends on the example. Not exact, not even in a linear network.
 # - **ReLU and tanh, squared error, hidden layers.** The slopes of the activations depend on the example. Not exact.
@@ -469,7 +474,7 @@ found = [exact, hidden, errors["identity", cross_entropy, 200].min()]
 claim("5.3a", found, holds=lambda m: m[0] < 1e-12 and min(m[1:]) > 0.05)
 
 # %% [markdown]
-# So these cases are *tests* for an implementation: a factor of $n$, a missing bias or a wrong order of ⊗ shows at once. `dangel2025` builds a whole tutorial on them, and in the exercises you write both factors. Now the trained digits network, where no case applies:
+# So these cases are *tests* for an implementation: a factor of $n$, a missing bias or a wrong order of ⊗ shows at once. `dangel2025` is a tutorial with such test cases, and in the exercises you write both factors. Now the trained digits network, where no case applies:
 
 # %%
 parts, K = blocks(trained[0], matrix="fisher"), to_dense(kfac(trained[0]).operator)
@@ -478,7 +483,7 @@ print("error of each block:", *(f"{apart(K[s, s], B[s, s]):.2f}" for s in parts.
 print(f"outside the blocks: {norm(G - B) / norm(G):.2f} of F")
 
 # %% [markdown]
-# As an approximation of a matrix this is poor: errors of 70 to 80 % in the Frobenius norm, and more than a quarter lost outside the blocks. As a preconditioner it need not be. What makes it cheap is the inverse. Let $\mathcal A = Q_A\, \mathrm{diag}(\alpha)\, Q_A^\top$ and
+# As an approximation of a matrix this is poor: errors of about 80 % of a block in the Frobenius norm, and more than a quarter of $F$ lost outside the blocks. As a preconditioner it need not be. What makes it cheap is the inverse. Let $\mathcal A = Q_A\, \mathrm{diag}(\alpha)\, Q_A^\top$ and
 # $\mathcal G = Q_G\, \mathrm{diag}(\gamma)\, Q_G^\top$. Then $\mathcal G \otimes \mathcal A + \delta I$ has the eigenvalues $\gamma_i \alpha_j + \delta$ and the eigenvectors $Q_G \otimes Q_A$: two small eigenproblems in place of one large one. The **damping** δ is needed, since the factors are singular: constant pixels alone see to that.
 #
 # Which preconditioner trains? From the same first weights, ten full-batch steps $\theta \leftarrow \theta - (P + \delta I)^{-1} g$ with δ = 0.1 and $P$ one of $F$, K-FAC, $E$ and $H$; beside them gradient descent with the best of three steps, 0.3, 1 and 3.
@@ -518,15 +523,15 @@ show(
 last = {name: round(float(loss[-1]), 2) for name, loss in lines.items() if name != "H"}
 print("after ten steps:", last)
 assert max(last["F"], last["K-FAC"], last["E"]) < 0.1 < last["gradient descent"]
-assert lines["H"][1] > lines["H"][0]
+assert lines["H"][1] > lines["H"][0] and eigvalsh(to_dense(hessian(contest)))[0] < -1
 
 # %% [markdown]
-# Three lessons, from one seed. The true Hessian is the worst: it has eigenvalues far below $-\delta$, and in these directions the step goes *uphill*. That is why one wants the positive semidefinite repair. K-FAC, 70 % off as a matrix, trains as well as $F$. And $E$? It is *not* worse here. Both claim 5.2c and
+# Three lessons, from one seed. The true Hessian is the worst: it has eigenvalues below −1, far below $-\delta$, and in these directions the step goes *uphill*. That is why one wants the positive semidefinite repair. K-FAC, so far off as a matrix, trains as well as $F$. And $E$? It is *not* worse here. Both claim 5.2c and
 # this are true: $E$ is no curvature, and with enough damping a method need not have one. Who reports that a method works with $E$ has not shown that $E$ is a Fisher matrix. (With δ = 0.01 an earlier trial on 400 digits saw K-FAC go astray, and $F$ not: damping is part of the method, not a detail.)
 #
 # ## 6. Where Shampoo, SOAP, Muon and Sophia stand
 #
-# Let $\Gamma$ be the gradient of one weight matrix, as a matrix. Newer optimizers all start from K-FAC's thought, one factor for each side, or from Adam's diagonal. Two facts place them. The first:
+# Let $\Gamma$ be the gradient of one weight matrix, as a matrix. Four newer optimizers keep one factor for each side of it, as K-FAC does, or a diagonal, as Adam does, or neither. Two facts help to place them. The first:
 #
 # {{claim 5.3c}}
 #
@@ -599,7 +604,7 @@ claim("5.3b", found, holds=lambda m: m[0] < 1e-10 and m[1] < 0.15 and m[2] > 0.5
 # | Sophia | mean of a diagonal estimate $h$ | the diagonal of $H$, or of $G$ with labels from the model | $m/\max(\gamma h, \varepsilon)$, each entry clipped | `liu2024sophia` |
 #
 # Read it with Sections 1 and 2. SOAP looks for the basis in which a diagonal is good: the third curve of the first figure. Sophia is the one that does what the note says of Adam, and the difference is a line: draw the labels from the model before you square. With one drawn label for each of $n$ examples, $n\,\hat g^2$ has the expectation
-# $\mathrm{diag}\, G$, because $\hat g$ then has mean 0. Let us see, at the trained network, where $E$ has lost its size.
+# $\mathrm{diag}\, G$, because the gradient of each example then has mean 0. Let us see, at the trained network, where $E$ has lost its size.
 
 # %%
 p, rng, draws = trained[0].model(X).softmax(1).detach().numpy(), np.random.default_rng(0), []
@@ -624,8 +629,11 @@ assert abs(mean - 1) < 4 * error
 # %%
 i, j = 2 if min(after) > 300 else 0, 2 if ratios[:, -1].max() < 0.06 else 0
 k, m, n = 2 if max(means) < 1.1 else 3, 0 if exact < 1e-12 else 3, 2 if lines["H"][1] > lines["H"][0] else 0
-outcomes = {"rotate": i, "trace": j, "adam": k, "kfac": m, "newton": n}
-ticket(TICKET, answers=[None, None, None], outcomes=outcomes)
+ticket(
+    TICKET,
+    answers=[None, None, None],
+    outcomes={"rotate": i, "trace": j, "adam": k, "kfac": m, "newton": n},
+)
 
 # %% [markdown]
 # ## In practice: your own model
