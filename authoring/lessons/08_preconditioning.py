@@ -164,9 +164,8 @@ print(f"full batch: sum of v {square:.2f}")
 
 # %%
 def fisher_rows(risk):
-    p = risk.model(X).softmax(1).detach()
-    rows = [(p[:, [c]] / 200).sqrt() * example_gradients(risk, torch.full((200,), c)) for c in range(10)]
-    return torch.cat(rows)
+    p = risk.model(X).softmax(1).detach() / 200
+    return torch.cat([p[:, [c]].sqrt() * example_gradients(risk, torch.full((200,), c)) for c in range(10)])
 
 
 def empirical_rows(risk):
@@ -516,9 +515,7 @@ lines["gradient descent"] = min(descents, key=lambda loss: loss[-1])
 figure, axes = panels()
 watched(axes, lines, log=True)
 axes.set(ylabel="loss")
-show(
-    figure, "In ten steps F, K-FAC and E pass 0.1, gradient descent ends at a quarter, and H goes up at once."
-)
+show(figure, "In ten steps F, K-FAC and E pass 0.1, gradient descent ends at a quarter; H goes up at once.")
 
 last = {name: round(float(loss[-1]), 2) for name, loss in lines.items() if name != "H"}
 print("after ten steps:", last)
