@@ -170,6 +170,10 @@ def _fishers_law(fishers: Answer, z: Array, J: Array, y: NDArray[np.int64]) -> V
         "g = Jᵀ(p − e_label); E takes the given label, F all labels, weighed by p. Means over the examples."
     )
     found = fishers(z.copy(), J.copy(), y.copy())
+    if isinstance(found, tuple | list) and len({numbers(each).shape for each in found}) != 1:
+        return Violation(
+            "shape", "(F, E)", case, "two shapes", f"Return two arrays of shape {(d, d)}. Section 4."
+        )
     return compare(found, [F, E], _apart(hints, [F, E]), "(F, E)", case, advice, 4)
 
 
