@@ -380,7 +380,7 @@ claim(
 )
 
 # %% [markdown]
-# At the start $G$ misses nearly all of $H$; with the fit the two approach. $F$ has no negative eigenvalue, ever. So "closely related to the Hessian" is right, with the condition that residuals or second derivatives of the outputs be small. $F$ is rather a *repair* of $H$ than an approximation of it.
+# At the start $G$ misses nearly all of $H$; with the fit the two come nearer. Do they meet? The difference vanishes with the residuals $\partial\ell/\partial f_c$. With the squared error $M = 1$ stays, and $H$ tends to $G$. With cross-entropy $M$ shrinks as fast as the residuals do, and the *relative* difference need not vanish: it is still nearly a half here. $F$ has no negative eigenvalue, ever. So "closely related to the Hessian" is right, with the condition that residuals or second derivatives of the outputs be small against $G$. $F$ is rather a *repair* of $H$ than an approximation of it.
 #
 # Why precondition with $F$ at all? It measures a step $d$ by what it does to the *predictions*:
 #
