@@ -533,7 +533,7 @@ assert min(less["F"], less["K-FAC"]) > 2.5 > 0.3 > less["E"]
 
 # %% [markdown]
 # Four lessons, from one seed; three more seeds agreed on the first three. The true Hessian is the worst: it has eigenvalues below −1, far below $-\delta$, and in these directions the step goes *uphill*. (Whether the loss rises at the *first* step depends on the seed.) That is why one wants the positive semidefinite repair. K-FAC, so far off as a matrix, trains as well as $F$. And $E$? It is *not* worse here. Both claim 5.2c and
-# this are true: $E$ is no curvature, and with enough damping a method need not have one. Who reports that a method works with $E$ has not shown that $E$ is a Fisher matrix. Fourth, with δ = 0.01 in place of 0.1, $F$ and K-FAC end *above* where they began, and $E$ below 0.3. (On one of the three other seeds $F$ alone came through.) Damping is part of the method, not a detail.
+# this are true: $E$ is no curvature, and with enough damping a method need not have one. Who reports that a method works with $E$ has not shown that $E$ is a Fisher matrix. Fourth, with δ = 0.01 in place of 0.1, $F$ and K-FAC end *above* where they began, and $E$ below 0.3. (On one of the three other seeds $F$ came through too.) Damping is part of the method, not a detail.
 #
 # ## 6. Where Shampoo, SOAP, Muon and Sophia stand
 #
@@ -592,8 +592,8 @@ for name, (_, best, step) in zip(("start", *(f"seed {i}" for i in range(4))), ta
 
 # %%
 identity, best, step = table.T
-found = [identity.max(), (step - best).max(), best.min(), best.max()]
-claim("5.3b", found, holds=lambda m: m[0] < 1e-10 and m[1] < 0.25 and m[2] < 0.3 and m[3] > 0.6)
+found = [identity.max(), (step - best).max(), *np.sort(best)[:2]]
+claim("5.3b", found, holds=lambda m: m[0] < 1e-10 and m[1] < 0.25 and m[2] < 0.3 and m[3] > 0.5)
 
 # %% [markdown]
 # At the start one step is about as good as the best; in the trained networks it falls short by up to 0.17. How good the best is depends on the seed. With seed 3 it is near; with the other three *any* Kronecker product misses $E_\ell$ by more than half. (Twelve further seeds: errors from 0.19 to 0.77.) "Optimal" is a statement within a class.
