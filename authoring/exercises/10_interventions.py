@@ -251,7 +251,7 @@ def sam(gradient, x, eta, rho, steps):
 #
 # <details><summary>Hint 3</summary>
 #
-# After the comparison, `if i - best == patience: return best, i`. After the loop, return `best` and the last index.
+# First update `best`, then test whether the count has reached `patience`, and return both numbers if so. After the loop, return `best` and the last index.
 #
 # </details>
 
