@@ -119,7 +119,7 @@ predict("decay", "Weight decay ω = 0.005, η = 0.5. In 400 steps the ratio", ch
 
 # %%
 predict("sam", "SAM, ρ = 0.05, η = 0.5. ηλmax/2 settles near", ["1", "0.6", "1.4"], answer=None)
-question = "A fifth of the labels is wrong. At the step with the best loss on new digits λmax is"
+question = "A fifth of the labels is random. At the step with the best loss on new digits λmax is"
 choices = [
     "below its end, for both losses",
     "near it for squares, high above for entropy",
@@ -175,7 +175,12 @@ def late(values):
     return values[:, -4:].mean(axis=1)
 
 
-assert all(lost) and late(clipped["ratio"]).min() > 2 and late(sam["ratio"]).max() < 0.75
+assert (
+    all(lost)
+    and int((wrong != y).sum()) == 34
+    and late(clipped["ratio"]).min() > 2
+    and late(sam["ratio"]).max() < 0.75
+)
 assert abs(late(warm["ratio"]) - 1).max() < 0.25 and abs(late(decayed["ratio"]) - 1).max() < 0.25
 assert np.mean([run_of["converged"].mean() for run_of in treated.values()]) > 0.85
 
@@ -312,9 +317,11 @@ crossing = (400 / (1.2 * first)).astype(int).tolist()
 print("first sharpness", first.round(2).tolist(), "  crossing at step", crossing)
 short = [train(seed, 80, eta=lambda t: 1.2 * min(1, (t + 1) / 10), gain=1.0) is None for seed in range(3)]
 print("with a ramp of 10 steps", sum(short), "of 3 diverge")
+assert (warm["value"][:, 1] < 0.8 * first).all() and (warm["ratio"][:, 1] < 1).all()
 
 # %% [markdown]
-# From there on the ramp *pushes*: it raises η by 0.006 a step, the sharpness must yield, and it has 160 steps to do so. A ramp of 10 steps gives it no time.
+# In fact it comes later, since the sharpness falls already before: by more than a fifth in the first 25 steps, where nothing is unstable yet. Large first weights do that; `kalra2024` call it the sharpness reduction phase. Then the ramp *pushes*. It
+# raises η by 0.006 a step, the sharpness must yield, and it has well over 100 steps to do so. A ramp of 10 steps gives it no time.
 #
 # How long is long enough? An earlier trial, with one seed, had a clear answer: 20 steps fail, 100 work. We tried eight seeds. With 50 steps three of them are lost and five survive; with 200 and with 300 none is lost. In between it is a lottery of the first weights. A border found from one seed
 # would have been a border of that seed. The lesson asserts only what is safe: none survives without a ramp, all survive with 200.
@@ -408,14 +415,14 @@ found = [exact, shifts["Adam"].min(), min(sharper), max(slower)]
 claim("7.5", found, holds=lambda m: m[0] < 1e-9 and m[1] > 10 and m[2] > 3 and m[3] < 0.97)
 
 # %% [markdown]
-# The numbers: the largest deviation of the shift from ω for SGD and AdamW, in units of ω; the smallest shift for Adam; the smallest quotient of the sharpness with and without decay, under cross-entropy after 300 steps; the largest such quotient at step 100, under the squared error with ω = 0.005.
+# The numbers: the largest deviation of the shift from ω for SGD and AdamW, in units of ω; the smallest shift for Adam; the smallest quotient of the sharpness with and without decay, under cross-entropy at the last look, step 175; the largest such quotient at step 100, under the squared error with ω = 0.005.
 #
 # With cross-entropy, decay makes the end *sharper*, several times, for each seed. Without decay the weights grow for ever, the probabilities become certain, and the curvature vanishes (Lesson 07, Section 6). Decay keeps the weights short, the probabilities uncertain and the curvature alive. `granziol2020`
 # reports the same for large networks, with better generalization. A strong decay, $\omega = 0.03$, does hold the squared error below its edge, at 0.4 of it. The price is in the printed lines: the network no longer fits its data. `saether2026`, a preprint, reports such plateaus.
 #
 # ## 7. Early stopping: sharp, and overfitted?
 #
-# A fifth of the labels was replaced by random ones. To fit those is to overfit, by construction. "Stop before entering sharp regions" says that the sharpness warns you. Does it?
+# A fifth of the labels was replaced by random ones (34 of the 200 are now wrong). To fit those is to overfit, by construction. "Stop before entering sharp regions" says that the sharpness warns you. Does it?
 
 # %%
 figure, axes = panels(2, 2, size=(8, 6.5))
@@ -435,7 +442,7 @@ show(
 # Left, the squared error. With wrong labels the best loss on new digits comes early, while the sharpness rises to its edge or overshoots it. The sharpness there, on our machine, is between 0.7 and 1.2 times the final one: no clear sign. And look at the clean labels. The sharpness takes the same way to the same edge, and *there the loss on new digits goes on
 # falling*. The end value is $2/\eta$, in both. It is set by the step size, not by the overfitting. (In an earlier trial, one seed with η = 0.2, the best stop had the sharpness 6.1 and the end 10.1. The note looked right, since a smaller step had moved the end up.)
 #
-# Right, the cross-entropy. The best moment is near the *top* of the sharpness. Most of the overfitting happens while λmax collapses. (With clean labels it collapses too.) Whoever waits for a sharp region before stopping has waited for the wrong thing: the overfitted end is by far the flattest point of the run.
+# Right, the cross-entropy. The best moment is near the *top* of the sharpness. Most of the overfitting happens while λmax collapses. (With clean labels it collapses too.) Whoever waits for a sharp region before stopping has waited for the wrong thing: the overfitted end is several times flatter than the best stop.
 #
 # {{claim 7.4}}
 #
@@ -464,12 +471,12 @@ claim("7.4", found, holds=lambda m: m[0] > 3 and m[1] < 1.5 and m[2] > 1.1 > m[3
 # |---|---|---|---|---|
 # | watch the gradient norm | detects ill-conditioning | nothing of the reason; watch $\eta\lambda_{\max}/2$ and the cosine of successive gradients | – | 7.1 (Lesson 07) |
 # | clip gradients | prevents explosion in steep directions | it prevents explosion | it bounds the step in *all* directions alike, and lets the sharpness go beyond $2/\eta$, up to $2/\eta_{\text{eff}}$ | 7.2 |
-# | schedule the step | adapts to the spectrum | warm up to a step that the start does not bear | the spectrum follows the step: down in tens of steps, up slowly or not at all | 7.3 |
+# | schedule the step | adapts to the spectrum | warm up to a step that the start does not bear | the spectrum follows the step: down in tens of steps, up slowly | 7.3 |
 # | stop early | before sharp regions | stop early, by held-out loss | the sharpness at the best stop may be below or far above the final one: it depends on the loss | 7.4 |
 # | decay weights | bounds eigenvalues | the lower end, by ω; a slower rise | same weights; SGD and AdamW, not Adam. No bound from above: with cross-entropy the end is sharper | 7.5 |
 # | SAM (not in the note) | – | it lowers the edge, and the sharpness with it | the edge depends on the gradient; at a minimum it does not rest | 7.6 |
 #
-# All of it was measured with full batches, one network, 200 images, and three seeds. Noise changes the edge (Lesson 11), adaptive steps change it (Lesson 08). What should carry over is the question: *which step is really taken, and where is its edge?*
+# All of it was measured with full batches, one network, 200 images, and three seeds (one for ω = 0.03). Noise changes the edge (Lesson 11), adaptive steps change it (Lesson 08). What should carry over is the question: *which step is really taken, and where is its edge?*
 #
 # ## What to take away
 #

@@ -332,7 +332,7 @@ TICKET = (
         ),
         2,
         {
-            0: "In Section 7 the overfitted end is the flattest point of the run.",
+            0: "In Section 7 the overfitted end is several times flatter than the best stop.",
             1: "2/η belongs to the step size, and says nothing of overfitting. Section 7.",
             3: "Another measure of sharpness does not mend the argument. Section 7.",
         },
