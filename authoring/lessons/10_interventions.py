@@ -235,7 +235,7 @@ claim("7.2", found, holds=lambda m: m[0] == 3 and m[1] > 2 and 0.9 < m[2] <= m[3
 # So the first half of the advice survives: clipping prevents the explosion. Its reason does not. It does nothing special in steep directions, and it does not keep the network away from them. Quite the contrary. A tighter clip means a *higher* edge, and
 # training goes up to it: with $c = 0.1$ the network lives at about three times $2/\eta$. Take the clipping away in the middle of such a run, and the step is suddenly too long by that factor.
 #
-# The clip level is a step size in disguise: with active clipping each step has the length $\eta c$. `zhang2020clip` give clipping a reason of another kind: if curvature may grow with the gradient, a step that shrinks with the gradient is the right one.
+# The clip level is a step size in disguise: with active clipping each step has the length $\eta c$, which is *normalized* gradient descent. `arora2022` prove, under conditions, that this too goes to an edge of its own. `zhang2020clip` give clipping a reason of another kind: if curvature may grow with the gradient, a step that shrinks with the gradient is the right one.
 #
 # ## 4. SAM: an edge that knows the gradient
 #
@@ -512,4 +512,4 @@ ticket(TICKET, answers=[None, None, None], outcomes=outcomes)
 # - `kalra2024` (Kalra and Barkeshli, *Why Warmup the Learning Rate?*, 2024): when warmup works against the sharpness, and when with it; Adam too.
 # - `long2023` (Long and Bartlett, *Sharpness-Aware Minimization and the Edge of Stability*, 2023): the edge of Section 4, and runs at it.
 # - `zhang2020clip` (Zhang and others, *Why Gradient Clipping Accelerates Training*, 2020): where curvature grows with the gradient.
-# - `cohen2021`: the appendix has learning rate drops at the edge. `jastrzebski2020`: what the step size decides early.
+# - `arora2022`: normalized gradient descent at its edge, with proofs. `jastrzebski2020`: what the step size decides early.
