@@ -494,8 +494,11 @@ s, d = int(max(jump) < 0.65 and max(creep) < 1.5), int(max(slower) < 0.97)
 a, e = int(late(sam["ratio"]).max() < 0.75), int(min(above) > 3)
 
 # %%
-outcomes = {"clip": c, "warmup": w, "schedule": s, "decay": d, "sam": a, "stop": e}
-ticket(TICKET, answers=[None, None, None], outcomes=outcomes)
+ticket(
+    TICKET,
+    answers=[None, None, None],
+    outcomes={"clip": c, "warmup": w, "schedule": s, "decay": d, "sam": a, "stop": e},
+)
 
 # %% [markdown]
 # ## In practice: your own model
