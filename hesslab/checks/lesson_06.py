@@ -237,7 +237,8 @@ def _split_law(split_step: Answer, g: Vector, V: Vector, Q: Vector, kind: str) -
 TICKET = (
     Question(
         "negative-eigenvalues",
-        "A trained ReLU network has 80 negative eigenvalues, the largest in size 0.02, beside λmax = 8. This says that",
+        "A trained ReLU network has 80 negative eigenvalues, the largest in size 0.02, beside λmax = 8. This "
+        "says that",
         (
             "training sits at a saddle and must escape.",
             "the fit has an error left: they come from the residual part, and shrink with it.",
@@ -246,7 +247,7 @@ TICKET = (
         ),
         1,
         {
-            0: "A saddle needs a zero gradient. The residual part has negative eigenvalues anywhere. Section 1.",
+            0: "A saddle needs a zero gradient. R has negative eigenvalues anywhere. Section 1.",
             2: "A residual of the solver would tell. H itself is indefinite while r is not 0. Section 1.",
             3: "With the cross-entropy it always is. The negative part is R. Section 1.",
         },
@@ -255,7 +256,7 @@ TICKET = (
         "what-top-means",
         "v is the top eigenvector of the Hessian. Which statement is safe?",
         (
-            "A small step along v changes the loss most, to second order, among steps of the same length in these coordinates.",
+            "Of all small steps of one length, in these coordinates, it has the largest second-order change.",
             "Training moves mostly along v.",
             "v means the same in every parametrization of the network.",
             "Without v the network cannot be trained further.",
@@ -269,11 +270,11 @@ TICKET = (
     ),
     Question(
         "nine-outliers",
-        "Ten classes, inputs that are not centred, nine outliers. Someone concludes: they show the differences between the classes. "
-        "Which test would tell?",
+        "Ten classes, inputs that are not centred, nine outliers. Someone concludes: they show the "
+        "differences between the classes. Which test would tell?",
         (
             "Train longer, and count again.",
-            "Move the mean of the inputs of each layer into its bias, which changes no prediction, and count again.",
+            "Move the mean input of each layer into its bias, which changes no prediction; count again.",
             "Compute the eigenvalues to more digits.",
             "Use a larger step size.",
         ),
