@@ -122,7 +122,7 @@ claim(
 )
 
 # %% [markdown]
-# About a hundred eigenvalues are negative after 20 epochs, at a loss of a few hundredths, and none of them says "saddle": the gradient is not zero, and the network goes on fitting. What matters is their *size*, and that
+# 85 eigenvalues are negative after 20 epochs, at a loss of 0.06, and none of them says "saddle": the gradient is not zero, and the network goes on fitting. What matters is their *size*, and that
 # follows $r$. This is what Lesson 07 uses.
 #
 # Where does this picture fail? With a smooth activation. For tanh, $f_c$ is not linear in an incoming weight, the diagonal of $R$ is not 0, and the traces part. We check on 30 images,
@@ -316,7 +316,7 @@ axes.legend()
 show(figure, "Raw digits: nine large eigenvalues, then a drop, for three seeds. Centred digits: no drop.")
 
 # %% [markdown]
-# Gone, and $\lambda_{\max}$ with them: it is eight times smaller. What we took away has nothing to do with classes: one vector, the same for every image.
+# Gone, and $\lambda_{\max}$ with them: it is about nine times smaller. What we took away has nothing to do with classes: one vector, the same for every image.
 #
 # A toy explains it. In softmax regression at θ = 0 each probability is $1/C$, and the Hessian of Lesson 01 is a Kronecker product,
 #
@@ -387,7 +387,8 @@ for name, shift in (("mean digit", mean), ("random", random)):
     print(f"{name:10} added:", told(each))
 
 # %% [markdown]
-# It does, less sharply: a gap opens, and a random vector does as well as the mean digit. It holds no class at all.
+# Half of it. $\lambda_{\max}$ grows more than fourfold, and a random vector does as well as the mean digit: it holds no class at all. The quotient at nine rises for each seed, but only to about 1.3, which nobody would call a gap. So the common mean is needed for the nine outliers of the raw network, as the last
+# cell showed; alone it need not be enough to make clean ones in another network. A hypothesis that survives should be told with the test that it half failed.
 #
 # Now we can say where the nine point. If the mean dominates, the Jacobian of an image is mostly its mean $\bar J$, and $G \approx \bar J^\top \bar M \bar J$, of rank $C - 1$. Its span is that of the gradients of the *mean logits* (`fort2019`). We measure how much of the nine top eigenvectors lies there: the mean $\cos^2$ of the angles.
 
@@ -460,18 +461,20 @@ print("before", before.round(2), *(f"{part} {losses.round(2)}" for part, losses 
 
 # %%
 held = [run[1] for run in ways["full"]]
-stalled = [*(after["top"] / before)]
-claim("8.4c", held + stalled, holds=lambda m: min(m[:3]) > 0.5 and min(m[3:]) > 0.8)
+found = [min(held), min(after["top"] / before), max(after["full"] / before)]
+claim("8.4c", found, holds=lambda m: m[0] > 0.5 and m[1] > 0.9 and m[2] < 0.6)
 
 # %% [markdown]
-# Both halves at once. More than half of the gradient of a batch does lie in nine of 1210 directions. And whoever trains only there stands still. The gradient is long there because the curvature is large: each batch pulls to and fro across the valley. The progress is along it.
+# In this order, over three seeds: the smallest mean share of the squared gradient that lies in the top nine; the smallest quotient of the losses after and before when only that part is used; the largest such quotient for full SGD.
+#
+# Both halves at once. More than two thirds of the squared gradient of a batch lies in nine of 1210 directions. And whoever trains only there hardly moves, while full SGD halves the loss or nearly so. The gradient is long there because the curvature is large: each batch pulls to and fro across the valley. The progress is along it.
 #
 # {{claim 8.4d}}
 #
 # The card measures, for each seed, which part of the decrease of full SGD is reached without the top nine.
 
 # %%
-claim("8.4d", (before - after["bulk"]) / (before - after["full"]), expected=1, tolerance=0.2)
+claim("8.4d", (before - after["bulk"]) / (before - after["full"]), expected=0.9, tolerance=0.05)
 
 # %% [markdown]
 # Discarding three quarters of each squared gradient, and more, costs about a tenth of the progress. *Low rank is not low importance of the rest.* The setting matters: here $\eta\lambda_{\max}$ is below 1, the valley is stable, and what points across it is mostly the noise of the batches.
@@ -519,9 +522,16 @@ claim("9.3", found, holds=lambda m: m[0] > 10 and m[1] < 0.3 and m[2] > 0.7 and 
 
 # %%
 a, b = int(abs(spectra[20][-1]) < 0.1 * abs(spectra[0][-1])), (ranks[0], 0)
-c, e, f = 2 if quotients[1] < 1.6 else 0, 2 if quotients[2] < 1.6 else 0, 2 if min(stalled) > 0.8 else 1
-outcomes = {"negative": a, "rank": b, "centred": c, "same": e, "stall": f}
-ticket(TICKET, answers=[None, None, None], outcomes=outcomes)
+c, e, f = (
+    2 if quotients[1] < 1.6 else 0,
+    2 if quotients[2] < 1.6 else 0,
+    2 if min(after["top"] / before) > 0.9 else 1,
+)
+ticket(
+    TICKET,
+    answers=[None, None, None],
+    outcomes={"negative": a, "rank": b, "centred": c, "same": e, "stall": f},
+)
 
 # %% [markdown]
 # ## In practice: your own model
