@@ -249,7 +249,7 @@ def test(*arguments):
     results.append(("mypy", call("mypy")))
     results.append(("in step", script("authoring/build.py", "--check")))
     bank = ["--bank=all"] if everything else []
-    results.append(("tests", call("pytest", "-q", "--doctest-modules", "tests", "hesslab", *bank)))
+    results.append(("tests", call("pytest", "-q", *side_by_side(), "--doctest-modules", "tests", "hesslab", *bank)))
     results.append(("notebooks", nbval(built())))
     again = built() if everything else changed(since)
     if again:
@@ -287,6 +287,11 @@ def changed(since):
     return [name for name in built() if name.replace(os.sep, "/") in touched]
 
 
+def side_by_side():
+    """Options for as many tests at a time as there are processors, a file or a notebook to each."""
+    return "-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadfile"
+
+
 def second_processor():
     """Settings that make numerical libraries compute as on another, older CPU."""
     import platform
@@ -301,6 +306,7 @@ def nbval(notebooks, **settings):
         return 0
     command = [
         "-q",
+        *side_by_side(),
         "-W",
         "ignore",
         "--nbval",

@@ -135,7 +135,7 @@ def curvlinops_with(name: str) -> Callable[[Task, int], Product]:
         import curvlinops
 
         kind, loss = getattr(curvlinops, name), nn.CrossEntropyLoss()
-        named = dict(task.model.named_parameters())
+        named = {n: p for n, p in task.model.named_parameters() if p.requires_grad}
         try:
             A = kind(task.model, loss, list(named.values()), [task.data])
         except (TypeError, AttributeError):

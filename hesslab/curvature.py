@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hesslab.lockstep import Blocks
 from hesslab.losses import differentiated_middle, likelihood_middle, outer_middle, with_ignored
-from hesslab.operators import Operator
+from hesslab.operators import Operator, generator
 from hesslab.products import Groups, Map, Options, hessian_map, operator, require_tensor, sandwich_map
 from hesslab.risk import EmpiricalRisk, _Term
 
@@ -86,7 +86,7 @@ def fisher(
         return _matrix(risk, theta, "fisher", **options)
     if rng is None:
         raise ValueError("rng is not given; expected a seed or a Generator, from which sample draws targets")
-    seed = int(np.random.default_rng(rng).integers(2**63))
+    seed = int(generator(rng).integers(2**63))
 
     def build(risk: EmpiricalRisk, term: _Term, groups: Groups) -> Map:
         z = require_tensor(term.outputs)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hesslab.losses import square_root_columns
-from hesslab.operators import Operator
+from hesslab.operators import Operator, generator
 from hesslab.risk import EmpiricalRisk, _Term
 
 #: The calls of a layer in one forward pass: its inputs and its outputs.
@@ -56,7 +56,7 @@ def kfac(
     if num_samples is not None and rng is None:
         raise ValueError("rng is not given; expected a seed or a Generator, from which targets are drawn")
     point = risk.at(theta)
-    generator = None if rng is None else np.random.default_rng(rng)
+    drawn = None if rng is None else generator(rng).spawn(1)[0]
     layers = _layers(risk, point.modes)
     sums: dict[str, list[Tensor]] = {}
     total = 0.0
@@ -64,7 +64,7 @@ def kfac(
     def add(term: _Term, calls: dict[str, Calls]) -> None:
         nonlocal total
         total += term.weight
-        for name, factors in _term_factors(risk, term, layers, calls, num_samples, generator).items():
+        for name, factors in _term_factors(risk, term, layers, calls, num_samples, drawn).items():
             summed = sums.setdefault(name, [torch.zeros_like(factor) for factor in factors])
             for accumulated, factor in zip(summed, factors, strict=True):
                 accumulated.add_(factor, alpha=term.weight)

@@ -24,7 +24,7 @@ from hesslab.krylov import (
     require_symmetric,
     to_numpy,
 )
-from hesslab.operators import Array, Operator, as_operator
+from hesslab.operators import Array, Operator, as_operator, generator
 
 #: A basis holds no more numbers than this, unless k alone asks for more.
 BASIS_NUMBERS = 10**8
@@ -133,7 +133,7 @@ def power_iteration(
     """
     operator = as_operator(A)
     budget, rtol = _require_count("max_matvecs", max_matvecs), _require_rtol(rtol)
-    v = operator.normal(1, np.random.default_rng(rng))
+    v = operator.normal(1, generator(rng))
     v, X, AX = v / norm(v[:, 0]), v[:, :0], v[:, :0]
     spent, reason, scale = 0, REASONS["grow"], 0.0
     try:
@@ -194,7 +194,7 @@ def eigsh(
     k = _require_k(k, n)
     budget = _default_budget(n, k) if max_matvecs is None else _require_count("max_matvecs", max_matvecs)
     aim = Aim(k, _require_which(which), _require_rtol(rtol), limit_of(n, k, budget))
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     first = operator.normal(1, rng)
     if start is not None:
         columns = _require_start("start", operator, start, (1, 2))

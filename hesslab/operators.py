@@ -16,6 +16,7 @@ import array_api_compat
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+PROBES = 0x70726F6265  # any number: the branch of an integer seed that probes are drawn from
 Array = Any  # a NumPy array or a torch tensor; the array API standard has no static type yet
 
 
@@ -131,6 +132,26 @@ def as_operator(A: Any) -> Operator:
         # SciPy passes single columns on as (n, 1), which a function written for (n,) multiplies wrongly
         return Operator((n, n), dtype, lambda X: _columnwise(A.matvec, X), like)
     return Operator((n, n), dtype, lambda X: A @ X, like)
+
+
+def generator(rng: int | np.random.Generator) -> np.random.Generator:
+    """The generator of all that is drawn to look at a matrix: probes, starts of Lanczos, sampled targets.
+
+    An integer seeds a stream apart from that of `numpy.random.default_rng(rng)`: a matrix or a network drawn
+    with the same integer is independent of its probes, as the error bars take for granted. A Generator is
+    used as it is; to draw the matrix from it first is fine. Raises ValueError for anything else.
+
+    >>> import numpy as np
+    >>> generator(0).standard_normal() == np.random.default_rng(0).standard_normal()
+    False
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
+        raise ValueError(
+            f"rng is {rng!r}; expected an integer of at least 0 or a numpy.random.Generator, such as rng=0"
+        )
+    return np.random.default_rng(np.random.SeedSequence(int(rng), spawn_key=(PROBES,)))
 
 
 def to_dense(A: Any, *, block_size: int = 64) -> Array:

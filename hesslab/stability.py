@@ -23,7 +23,7 @@ from torch import Tensor
 from hesslab.curvature import hessian, preconditioned
 from hesslab.dynamics import stability_threshold
 from hesslab.lanczos import eigsh, tridiagonalize
-from hesslab.operators import Operator
+from hesslab.operators import Operator, generator
 from hesslab.risk import EmpiricalRisk
 
 #: The length of the noise added to the last of them, relative to its own.
@@ -152,7 +152,7 @@ class Tracker:
             _require_count(name, getattr(self, name), optional=name == "search_every")
         if not (isinstance(self.rtol, int | float) and 0 < self.rtol < 1):
             raise ValueError(f"rtol = {self.rtol!r}; expected a number between 0 and 1, such as 1e-2")
-        self._rng, self._calls = np.random.default_rng(self.rng), 0
+        self._rng, self._calls = generator(self.rng), 0
         self._block: Tensor | None = None
 
     def look(self) -> Sharpness | None:

@@ -7,7 +7,7 @@ import scipy.sparse.linalg as spla
 import torch
 from spectra import decaying, indefinite, with_eigenvalues
 
-from hesslab.operators import Operator, as_operator, counted, to_dense
+from hesslab.operators import Operator, as_operator, counted, generator, to_dense
 
 N = 24
 
@@ -270,3 +270,20 @@ def test_an_operator_is_not_an_array():
     )
     with pytest.raises(TypeError, match=text):
         np.asarray(as_operator(symmetric()))
+
+
+def test_an_integer_seeds_a_stream_of_the_probes_own():
+    plain = np.random.default_rng(7).standard_normal(1000)
+    first, again, numpy_integer = (generator(s).standard_normal(1000) for s in (7, 7, np.int64(7)))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, numpy_integer)
+    assert not np.isin(first, plain).any()
+    assert abs(np.corrcoef(first, plain)[0, 1]) < 0.15  # 4.7 standard deviations
+    given = np.random.default_rng(7)
+    assert generator(given) is given
+
+
+@pytest.mark.parametrize("rng", [None, -1, True, 0.5, "0", [1, 2]], ids=repr)
+def test_what_seeds_nothing_is_refused(rng):
+    with pytest.raises(ValueError, match=r"rng is .*; expected an integer of at least 0 or a numpy\.random"):
+        generator(rng)
