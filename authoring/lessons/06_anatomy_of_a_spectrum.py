@@ -483,7 +483,7 @@ claim("8.4d", (before - after["bulk"]) / (before - after["full"]), expected=0.9,
 #
 # {{claim 9.3}}
 #
-# Influence on what? On the loss, for a small step of unit length, to second order: then it is true by definition, and we check it. On what training achieves: compare the displacement of full SGD in the top nine with the rest of it. On the function: move to the other coordinates.
+# Influence on what? On the second-order rise of the loss, among small steps of one length: then it is true by definition, and we check it. On what training achieves: compare the displacement of full SGD in the top nine with the rest of it. On the function: move to the other coordinates.
 
 # %%
 risk, (_, _, end) = loaded[0], ways["full"][0]
@@ -535,10 +535,10 @@ ticket(
 # %% [markdown]
 # ## In practice: your own model
 #
-# - Compute the top 20 of `hessian(risk)` and of `ggn(risk)`. Where they agree, the residual part does not matter there. $\lambda_{\min}$ of the Hessian is the size of what is left to fit.
+# - Compute the top 20 of `hessian(risk)` and of `ggn(risk)`. Where they agree, the residual part does not matter there. $\lambda_{\min}$ of the Hessian fades with what is left to fit: look at it beside the loss.
 # - Count outliers with `eigsh`, by a rule that you wrote down before, at several moments and for several seeds.
-# - Before you interpret outliers: centre the inputs, and move the means of the layers into the biases. It costs nothing, and the function stays as it is.
-# - PyHessian draws the density by the same method as `slq`, without a band. Print the width, and try a second one.
+# - Before you interpret outliers: centre the inputs, and move the means of the layers, as fixed vectors, into the biases. The function stays as it is.
+# - PyHessian (`yao2020`) draws densities by stochastic Lanczos quadrature too. Whatever you use: print the width, try a second one, and add an error.
 #
 # ## Further reading
 #

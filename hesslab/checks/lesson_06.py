@@ -256,7 +256,7 @@ TICKET = (
         "what-top-means",
         "v is the top eigenvector of the Hessian. Which statement is safe?",
         (
-            "Of all small steps of one length, in these coordinates, it has the largest second-order change.",
+            "Of all small steps of one length, in these coordinates, it has the largest second-order rise.",
             "Training moves mostly along v.",
             "v means the same in every parametrization of the network.",
             "Without v the network cannot be trained further.",
