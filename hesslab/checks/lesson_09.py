@@ -55,7 +55,7 @@ def check_signal_growth(growth: Answer, rng: np.random.Generator) -> Laws:
 @check
 def check_branch_scale(branch_scale: Answer, rng: np.random.Generator) -> Laws:
     """The scale at which L blocks multiply the mean square by `most`."""
-    for depth, most in ((4, 2.0), (10, float(np.e)), (1, 5.0), (20, float(rng.uniform(3, 9))), (3, 1.5)):
+    for depth, most in ((4, 2.5), (10, float(np.e)), (1, 5.0), (20, float(rng.uniform(3, 9))), (3, 1.5)):
         right = (most ** (1 / depth) - 1) ** 0.5
         wrong: Mistakes = {
             "no-root": (right**2, "This is s². Take its root."),
@@ -230,15 +230,17 @@ def _bound_law(
 @check
 def check_heterogeneity(heterogeneity: Answer, rng: np.random.Generator) -> Laws:
     """The largest over the smallest λmax of the diagonal blocks, on coupled and indefinite matrices."""
-    for sizes in ([3, 3], [2, 4, 3], [5, 2, 2, 4]):
-        parts = [with_spectrum(_block_spectrum(size, rng), rng=rng) for size in sizes]
-        yield _blocks_law(heterogeneity, parts, sizes, rng)
+    for sizes, tops in (([2, 4, 3], (1, 6, 2)), ([4, 3], (5, 1)), ([5, 2, 3, 4], (2, 0.3, 7, 1))):
+        spectra = [
+            _block_spectrum(top * float(rng.uniform(0.9, 1.1)), n, rng)
+            for n, top in zip(sizes, tops, strict=True)
+        ]
+        yield _blocks_law(heterogeneity, [with_spectrum(v, rng=rng) for v in spectra], sizes, rng)
 
 
-def _block_spectrum(size: int, rng: np.random.Generator) -> Vector:
-    """One eigenvalue on top, at a scale of its own, and one below it that is larger in modulus."""
-    top = 10 ** rng.uniform(-1.5, 1.5)
-    return np.concatenate([[top, -3 * top * rng.uniform(0.5, 1.0)], top * rng.uniform(-0.4, 0.4, size - 2)])
+def _block_spectrum(top: float, size: int, rng: np.random.Generator) -> Vector:
+    """One eigenvalue on top, and one below it that is larger in modulus."""
+    return np.concatenate([[top, -top * rng.uniform(1.2, 3.0)], top * rng.uniform(-0.4, 0.4, size - 2)])
 
 
 def _blocks_law(
