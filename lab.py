@@ -249,7 +249,8 @@ def test(*arguments):
     results.append(("mypy", call("mypy")))
     results.append(("in step", script("authoring/build.py", "--check")))
     bank = ["--bank=all"] if everything else []
-    results.append(("tests", call("pytest", "-q", *side_by_side(), "--doctest-modules", "tests", "hesslab", *bank)))
+    library = ["--doctest-modules", "tests", "hesslab", *bank]
+    results.append(("tests", call("pytest", "-q", *side_by_side(), *library)))
     results.append(("notebooks", nbval(built())))
     again = built() if everything else changed(since)
     if again:

@@ -95,7 +95,8 @@ def _time(lesson: Lesson) -> str:
 
 def _examined(manifest: Manifest, lesson: Lesson, claims: Iterable[Claim]) -> str:
     note = manifest.note
-    sections = f"sections {', '.join(lesson.note)} of " if lesson.note else ""
+    word = "section" if len(lesson.note) == 1 else "sections"
+    sections = f"{word} {', '.join(lesson.note)} of " if lesson.note else ""
     where = f"{sections}“{note.get('title', 'the note')}” by {note.get('author', 'its author')}"
     return f"Claims {', '.join(claim.id for claim in claims)}, from {where}"
 

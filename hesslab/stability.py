@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hesslab.curvature import hessian, preconditioned
 from hesslab.dynamics import stability_threshold
-from hesslab.lanczos import eigsh, tridiagonalize
+from hesslab.lanczos import EigenPairs, eigsh, tridiagonalize
 from hesslab.operators import Operator, generator
 from hesslab.risk import EmpiricalRisk
 
@@ -87,19 +87,11 @@ def effective_sharpness(
     >>> print(effective_sharpness(EmpiricalRisk(model, torch.nn.MSELoss(), (x, x)), sgd, rng=0))
     λ = 2 ± 5e-15, threshold 6: 0.333 of it (2 matvecs)
     """
-    A, threshold = _at_edge(risk, optimizer, verify=True)
+    A, threshold = _at_edge(hessian(risk), optimizer)
     pairs = eigsh(A, 1, rtol=rtol, max_matvecs=max_matvecs, rng=rng)
     if len(pairs.values) == 0:
         raise KeyboardInterrupt
-    return Sharpness(
-        value=float(pairs.values[0]),
-        residual=float(pairs.residuals[0]),
-        interval=(float(pairs.intervals[0, 0]), float(pairs.intervals[0, 1])),
-        threshold=threshold,
-        converged=bool(pairs.residuals[0] <= rtol * abs(pairs.values[0])),
-        searched=pairs.stop_reason in ("converged", "converged, from the matrix itself"),
-        num_matvecs=pairs.num_matvecs,
-    )
+    return _of_pairs(pairs, threshold, rtol)
 
 
 @dataclass(eq=False)
@@ -160,7 +152,7 @@ class Tracker:
         step, self._calls = self._calls, self._calls + 1
         if step % self.every:
             return None
-        A, threshold = _at_edge(self.risk, self.optimizer, verify=not self.looks)
+        A, threshold = _at_edge(hessian(self.risk, verify=not self.looks), self.optimizer)
         best, missed = self._best(A)
         block = best.ahead[:, : self.carried].clone()
         block[:, -1] += NOISE * A.normal(1, self._rng)[:, 0] / A.shape[0] ** 0.5
@@ -260,9 +252,19 @@ def _sharpness(best: _Best, threshold: float, rtol: float, step: int = 0) -> Sha
     )
 
 
-def _at_edge(
-    risk: EmpiricalRisk, optimizer: torch.optim.Optimizer, *, verify: bool
-) -> tuple[Operator, float]:
+def _of_pairs(pairs: EigenPairs, threshold: float, rtol: float) -> Sharpness:
+    return Sharpness(
+        value=float(pairs.values[0]),
+        residual=float(pairs.residuals[0]),
+        interval=(float(pairs.intervals[0, 0]), float(pairs.intervals[0, 1])),
+        threshold=threshold,
+        converged=bool(pairs.residuals[0] <= rtol * abs(pairs.values[0])),
+        searched=pairs.stop_reason in ("converged", "converged, from the matrix itself"),
+        num_matvecs=pairs.num_matvecs,
+    )
+
+
+def _at_edge(H: Operator, optimizer: torch.optim.Optimizer) -> tuple[Operator, float]:
     """The matrix whose eigenvalues decide, and the threshold that they must not exceed."""
     groups, alike = optimizer.param_groups, optimizer
     settings = {(float(g["lr"]), float(g.get("weight_decay", 0.0))) for g in groups}
@@ -274,7 +276,7 @@ def _at_edge(
     threshold = stability_threshold(alike)
     coupled = isinstance(optimizer, torch.optim.RMSprop | torch.optim.Adam)
     inside = len(settings) > 1 or (coupled and not groups[0].get("decoupled_weight_decay"))
-    return preconditioned(hessian(risk, verify=verify), optimizer, weight_decay=inside), threshold
+    return preconditioned(H, optimizer, weight_decay=inside), threshold
 
 
 def _rounding(A: Operator, scale: float) -> float:

@@ -92,7 +92,7 @@ class Estimate:
         power = math.floor(math.log10(max(abs(value), error)))
         unit, suffix = (10.0**power, f"e{power:+03d}") if not -4 <= power <= 6 else (1.0, "")
         digits = -math.floor(math.log10(error / unit / 1.95))
-        text = " ± ".join(f"{round(x / unit, digits):.{max(0, digits)}f}" for x in (value, error))
+        text = " ± ".join(f"{round(x / unit, digits) + 0.0:.{max(0, digits)}f}" for x in (value, error))
         return f"({text}){suffix} {price}" if suffix else f"{text} {price}"
 
 

@@ -321,6 +321,8 @@ MUTANTS = [
     (laws.mass_between, lambda x, w, a, b: np.mean((x >= a) & (x <= b)), "counts-nodes"),
     (laws.mass_between, lambda x, w, a, b: np.sum(w * ((x >= a) & (x <= b))), "sum-over-probes"),
     (laws.mass_between, lambda x, w, a, b: np.mean(w * ((x >= a) & (x <= b))), "mean-weight"),
+    (laws.mass_between, lambda x, w, a, b: np.mean(np.sum(w * (x <= b), axis=1)), "one-end"),
+    (laws.isotropic_starts, lambda A, **k: (lambda m: (m.nodes, m.weights))(slq(A, **k)), ""),
     (laws.smoothed_density, density, ""),
     (laws.smoothed_density, lambda x, w, g, s: density(x, w, g, s, norm=1.0), "not-a-density"),
     (laws.smoothed_density, lambda x, w, g, s: density(x, w, g, s**0.5), "variance-for-width"),

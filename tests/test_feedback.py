@@ -56,7 +56,7 @@ def test_a_blank_is_not_attempted_and_says_what_may_be_left_over(capsys):
         (lambda x: x**2 + np.eye(3)[1], "value", "entry [1] is"),
         (lambda x: undefined, "raises", "NameError: name 'undefined'"),  # noqa: F821
         (lambda x: exit(), "raises", "SystemExit"),
-        (lambda x: "four", "raises", "ValueError"),
+        (lambda x: "four", "not-numbers", "a str that holds other things"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
@@ -96,3 +96,10 @@ def test_ctrl_c_goes_through():
 def test_numbers_refuses_what_is_none():
     with pytest.raises((TypeError, ValueError)):
         numbers("many")
+
+
+@pytest.mark.parametrize("answer", [(5.0, np.ones(3)), "five", {"a": 1.0}], ids=repr)
+def test_what_holds_no_numbers_is_said(answer):
+    seen = differs(answer, np.ones(3), law="f(x) = 1", case="x = 0", advice="Section 1.")
+    assert seen.diagnosis == "not-numbers"
+    assert seen.advice == "Return numbers. Section 1."

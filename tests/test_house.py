@@ -64,8 +64,8 @@ OTHER = {
         {"Tracker", "effective_sharpness", "Sharpness"},
     ),
     "audit": (
-        {"risk", "curvature", "lanczos", "trace", "density", "stability", "dynamics"},
-        {"audit", "Audit"},
+        {"risk", "curvature", "lanczos", "trace", "density", "stability", "critical", "parts", "report"},
+        {"audit", "Audit", "Layer"},
     ),
     "landscape": ({"risk"}, {"slice_1d", "slice_2d", "barrier", "bezier_path", "match_permutation"}),
     "data": (set(), {"digits", "mnist1d", "two_moons"}),
@@ -82,6 +82,9 @@ INNER = {
     "lockstep": (set(), None),
     "losses": (set(), None),
     "memory": ({"risk"}, None),
+    "critical": ({"risk"}, {"CriticalRate", "critical_rate"}),
+    "parts": ({"risk", "curvature", "trace"}, None),
+    "report": (set(), None),
 }
 ROOMS = {**CORE, **OTHER, **INNER}
 WITH_TORCH = {
@@ -96,6 +99,8 @@ WITH_TORCH = {
     "course",
     "losses",
     "memory",
+    "critical",
+    "parts",
 }
 SMALL = {"matrices", "objectives", "dynamics", "lanczos", "trace", "density", "operators", "data", "plots"}
 

@@ -735,6 +735,8 @@ LANCZOS_LAWS = (
     laws.is_tridiagonal,
     laws.has_no_ghosts,
     laws.closes_at_any_scale,
+    laws.has_shapes,
+    laws.leaves_the_next,
 )
 
 
@@ -760,6 +762,7 @@ def test_right_lanczos_obeys(law, f):
     [
         (laws.starts_at_v, mistaken(unit=False), "start-not-normalized"),
         (laws.starts_at_v, lambda A, v, m: learner(A, A @ v, m), "other-start"),
+        (laws.has_shapes, lambda A, v, m: learner(A, v, m + 1), "number-of-steps"),
         (laws.is_orthonormal, mistaken(sweeps=0), "no-reorthogonalization"),
         (laws.is_orthonormal, mistaken(unit=False), "not-orthonormal"),
         (laws.is_tridiagonal, shifted, "off-by-one"),

@@ -492,6 +492,8 @@ MUTANTS = [
     (laws.captures_low_rank, lambda A, **k: my_hutchpp(A, orthonormal=False, **k), "no-sketch"),
     (laws.captures_low_rank, lambda A, **k: my_hutchpp(A, inside=False, **k), "no-sketch-part"),
     (laws.unbiased, lambda A, **k: my_hutchpp(A, project=False, **k), "biased"),
+    (laws.unbiased, lambda A, *, max_matvecs, rng: 1.3 * np.trace(A), "same-runs"),
+    (laws.trace_of_diagonal, with_probes(signs, lambda W, Y: np.float32(mean_form(W, Y))), ""),
     (
         laws.probe_variance,
         lambda A, kind: 2 * (np.sum(A**2) - (kind == "rademacher") * np.sum(np.diag(A) ** 2)),

@@ -19,7 +19,7 @@ from hesslab.lanczos import Tridiagonal
 # {{exercise hvp}}
 #
 # A worked example: the product $Hv$ by double backward, for data that come in batches of different sizes. For one batch,
-# as in the lesson, with the gradient in as many pieces as the model has parameters:
+# as in the lesson, with the gradient in as many pieces as the model has parameter tensors:
 #
 # 1. `g`: the gradients of the batch's loss, with `create_graph=True`. Flatten and join them: `torch.cat([piece.reshape(-1) for piece in g])`.
 # 2. The number $g \cdot v$, differentiated once more: again pieces, again joined. This is $H_b v$, $H_b$ being the Hessian of the batch.
@@ -85,7 +85,7 @@ def hvp(model, loss, batches, v):
 # - `u = ` the direction of `v`, of length 1
 # - `return` the central difference along `u`, times the length of `v`
 #
-# And $v = 0$ has no direction; its product is 0. More than four calls of `gradient` count as too many.
+# And $v = 0$ has no direction; its product is 0. More than four calls of `gradient` count as too many. Leave `theta` and `v` as they are: `v /= size` would change the caller's vector.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -132,7 +132,7 @@ def hvp_by_differences(gradient, theta, v):
 # 1. Power iteration on $A$. It gives $c$, the largest $|\lambda|$.
 # 2. Power iteration on $A + cI$, whose product is `A @ v + c * v`. None of its eigenvalues is negative. Its largest is $\lambda_{\max} + c$.
 #
-# Both runs together may take `max_matvecs` products. Draw the start with `np.random.default_rng(rng)`. The matrix may have any scale, from
+# Both runs together may take `max_matvecs` products. Draw the start of each run with `np.random.default_rng(rng)`. The matrix may have any scale, from
 # $10^{-13}$ to $10^8$. And it may have $\lambda_{\max} = -\lambda_{\min}$: what does $v^\top A v$ tend to then, and what does
 # $\lVert A v \rVert$ tend to?
 #
@@ -226,7 +226,7 @@ def ritz_values(alpha, beta, beta_next):
 #
 # Return `Tridiagonal(alpha, beta, V, beta_next, v_next)`: `alpha` holds the $\alpha_j$, of shape (k,); `beta` the $\beta_j$ between them, of shape
 # (k − 1,); `V` the basis as columns, of shape (n, k); `beta_next` and `v_next` are $\beta_k$ and $v_{k+1}$. If the space has closed, `beta_next` is 0 and
-# `v_next` has no meaning. Then your function can take the place of the one in the lesson.
+# `v_next` has no meaning. Leave `v` itself as it is. Then your function can take the place of the one in the lesson.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -288,6 +288,7 @@ def tridiagonalize(A, v, num_steps, *, reorthogonalize=True):
 # Each line proves that its interval $[\lambda - r, \lambda + r]$ contains an eigenvalue, $r$ being its measured residual. Two intervals that
 # overlap may contain the same one. Two that are disjoint cannot. So the answer is the largest number of intervals of which no
 # two overlap. Mind a chain: with $[1, 3]$, $[2, 5]$ and $[4, 6]$ the first and the last are disjoint, which proves two.
+# (A residual near rounding should be widened by it, as `eigsh` does. Leave that out here.)
 #
 # <details><summary>Hint 1</summary>
 #

@@ -110,7 +110,7 @@ def probe_variance(A, probes):
 #
 # $$\operatorname{tr} A = \operatorname{tr} Q^\top A\, Q + \operatorname{tr} P A P, \qquad P = I - Q Q^\top .$$
 #
-# Let $k$ = `max_matvecs // 3`. Spend $k$ products on a sketch $AS$ with random $S$, of shape (n, k); $k$ on $AQ$, with $Q$ an orthonormal basis of the columns of $AS$; and $k$ on *fresh* probes for the second term. Return the value alone.
+# Let $k$ = `max_matvecs // 3`. Spend $k$ products on a sketch $AS$ with random $S$, of shape (n, k); $k$ on $AQ$, with $Q$ an orthonormal basis of the columns of $AS$; and $k$ on *fresh* probes for the second term. As before, `A` can only be multiplied, `A @ X`: so $Q^\top A\, Q$ is `Q.T @ (A @ Q)`. Return the value alone.
 #
 # Three lines of the body are given in words:
 #

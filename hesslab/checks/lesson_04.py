@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hesslab.checks.laws import lanczos as laws
 from hesslab.checks.laws.curvature import hessian_products
-from hesslab.checks.laws.feedback import EXACT, SINGLE, Violation, check, compare, numbers
+from hesslab.checks.laws.feedback import EXACT, Violation, check, compare, numbers
 from hesslab.checks.laws.objectives import recorded
 from hesslab.checks.laws.ticket import Question
 from hesslab.matrices import with_spectrum
@@ -33,13 +33,17 @@ def check_hvp_by_differences(hvp: Answer, rng: np.random.Generator) -> Laws:
     """H v to seven digits from two gradients, for v of length 1, 1e6 and 1e-6, and zero for v = 0."""
     x, g = rng.standard_normal((2, 6))
     H = with_spectrum(np.linspace(-1.0, 2.0, 6), rng=rng)
-    bend, u = rng.uniform(2e3, 4e3, 6), rng.choice([-1.0, 1.0], 6) * rng.uniform(0.5, 1, 6)
-    u /= np.linalg.norm(u)
+    bend = rng.uniform(2e3, 4e3, 6)
     for length in (1.0, 1e6, 1e-6):
+        u = rng.choice([-1.0, 1.0], 6) * rng.uniform(0.5, 1, 6)
+        u /= np.linalg.norm(u)
         # the bend cancels in a central difference, and not in a one-sided one
         gradient, points = recorded(lambda y: g + H @ (y - x) + bend * (y - x) ** 2 + (y - x) ** 3)
-        found = hvp(gradient, x.copy(), length * u)
-        yield _difference_law(found, H @ u, length, points, x)
+        theta, v = x.copy(), length * u
+        yield _difference_law(hvp(gradient, theta, v), H @ u, length, points, x)
+        if not (np.array_equal(v, length * u) and np.allclose(theta, x, rtol=0, atol=1e-9)):
+            hint = "θ and v are the caller's: write `u = v / size`, not `v /= size`. Section 3."
+            yield Violation("inputs-changed", "measuring changes nothing", "any v", "θ or v changed", hint)
     zero = hvp(lambda y: g + H @ (numbers(y) - x), x.copy(), np.zeros(6))
     yield _zero_law(zero)
 
@@ -66,6 +70,7 @@ def _blamed(violation: Violation, length: float, reach: list[float]) -> Violatio
     """The likely reason for an inaccurate difference: where its gradients were taken."""
     far, near = max(reach, default=0.0), min(reach, default=1.0)
     reasons = (
+        (not reach, "no-gradient", "Call `gradient` at two points for each v."),
         (length != 1 and not 1e-7 < far < 1e-3, "length-of-v", "Divide v by ‖v‖ first, multiply after."),
         (near > 0 and far < 1e-7, "step-too-small", "Rounding wins: near 1e-5 both errors are small."),
         (far > 3e-4, "step-too-large", "Higher derivatives enter. Take a step near 1e-5."),
@@ -123,8 +128,13 @@ def _largest_law(
     if violation is None and num_matvecs() > 600:
         hint = "Both runs together may take `max_matvecs` products. Section 4."
         return Violation("over-budget", law, case, f"{num_matvecs()} products, 600 allowed", hint)
-    if violation is None or violation.diagnosis in ("returns-nothing", "shape", "not-finite"):
+    if violation is None or violation.diagnosis in ("returns-nothing", "shape"):
         return violation
+    if violation.diagnosis == "not-finite":
+        hint = (
+            "Normalize in every step, and draw a new start for the second run: A + c I can send the end of "
+        )
+        return replace(violation, advice=f"{hint}the first to zero. Section 4.")
     wrong_end = violation.diagnosis in ("value", "largest-modulus", "smallest")
     if wrong_end and not 1e-6 < max(abs(spectrum)) < 1e6:
         hint = "Rescaling A changed the answer: the shift, or a tolerance, is a fixed number. Section 4."
@@ -132,6 +142,9 @@ def _largest_law(
     if wrong_end and top == -bottom:
         hint = "With λmax = −λmin vᵀA v settles on no eigenvalue: shift without trusting it. Section 4."
         return replace(violation, diagnosis="tie", advice=hint)
+    if violation.diagnosis == "value" and abs(numbers(found) - top) < 0.05 * size:
+        hint = "Near, but not converged: spend all of `max_matvecs`, half on each run. Section 4."
+        return replace(violation, diagnosis="not-converged", advice=hint)
     return violation
 
 
@@ -139,35 +152,11 @@ def _largest_law(
 def check_tridiagonalize(tridiagonalize: Answer, rng: np.random.Generator) -> Laws:
     """The laws of Lanczos, then the relation A V = V T + β_k v_{k+1} e_kᵀ for its last two entries."""
     seed = int(rng.integers(2**31))
-    if tridiagonalize(np.eye(3), np.ones(3), 1) is None:
-        yield Violation("returns-nothing", "T = VᵀA V", "one step", "None", "The function has no `return`.")
-    for law in (laws.starts_at_v, laws.is_tridiagonal):
+    for law in (laws.has_shapes, laws.starts_at_v, laws.is_tridiagonal):
         yield law(tridiagonalize, rng=seed, advice="Section 5.")
     for law in (laws.is_orthonormal, laws.has_no_ghosts, laws.closes_at_any_scale):
         yield law(tridiagonalize, rng=seed, advice="Section 6.")
-    A = with_spectrum(np.linspace(-2.0, 3.0, 12), rng=seed)
-    yield _relation(tridiagonalize(A, np.ones(12), 5), A)
-
-
-def _relation(answer: Any, A: Vector) -> Violation | None:
-    """What is left of A V − V T is β_k v_{k+1} in its last column; a triple has not promised it."""
-    if not hasattr(answer, "beta_next"):
-        return None
-    alpha, beta, V = numbers(answer.alpha), numbers(answer.beta), numbers(answer.V)
-    rest = A @ V[:, -1] - alpha[-1] * V[:, -1] - beta[-1] * V[:, -2]
-    size = float(np.linalg.norm(rest))
-    mistakes = {
-        "last-beta": (
-            beta[-1],
-            "This is β_(k−1), which stands in T. β_k is the norm after the last product.",
-        ),
-        "no-last-beta": (0.0, "β_k is 0 only where the space closes. It is the last norm."),
-    }
-    law, case, advice = "A V = V T + β_k v_(k+1) e_kᵀ", "n = 12, 5 steps", "β_k is the last norm."
-    violation = compare(answer.beta_next, size, mistakes, law, case, advice, 5)
-    found = size * numbers(answer.v_next)
-    hint = "v_(k+1) is what is left after the last product, divided by β_k."
-    return violation or compare(found, rest, {}, law, case, hint, 5, SINGLE)
+    yield laws.leaves_the_next(tridiagonalize, rng=seed, advice="Section 5.")
 
 
 @check
@@ -189,26 +178,42 @@ def _ritz_laws(found: Any, alpha: Vector, beta: Vector) -> Laws:
             "Return two arrays: values, bounds.",
         )
         yield Violation(name, "(θ, β_k |s_k|)", case, f"{found}"[:60], pair)
+    right, given = last * abs(S[-1]), numbers(found[1])
+    late, doubled = np.diag(beta[1:], 1), 2 * np.diag(alpha) + upper + upper.T
     orders = {
         "ascending": (values[::-1], "The order is turned: the largest value comes first."),
         "modulus-order": (values[np.argsort(-abs(values))], "The order is algebraic, not by |θ|."),
         "diagonal": (np.sort(alpha)[::-1], "These are the α. Solve the eigenvalue problem of T."),
         "absolute": (np.sort(abs(values))[::-1], "Ritz values have signs."),
+        "unsorted": (_if_permuted(found[0], values), "`eig` does not sort. Take eigh, and turn it around."),
+        "swapped": (right, "The values come first, then the bounds."),
+        "beta-shifted": (
+            np.linalg.eigvalsh(np.diag(alpha) + late + late.T)[::-1],
+            "T holds `beta` alone: β_k is no entry of it.",
+        ),
+        "alpha-doubled": (np.linalg.eigvalsh(doubled)[::-1], "T + Tᵀ counts the diagonal twice."),
     }
     yield compare(found[0], values, orders, "θ: the eigenvalues of T", case, "Use eigh on T.", 5)
-    right, given = last * abs(S[-1]), numbers(found[1])
     signed = np.copysign(right, given) if given.shape == right.shape else np.nan
     bounds = {
         "signed": (signed, "A bound is not negative: take |s_k|."),
         "first-entry": (last * abs(S[0]), "s_k is the last entry of the eigenvector, not the first."),
         "row-for-column": (last * abs(S[:, 0]), "Eigenvectors are columns: s_k is in the last row."),
-        "bounds-ascending": (last * abs(S[-1, ::-1]), "The bounds are in another order than the values."),
+        "bounds-ascending": (_if_permuted(given, right), "The bounds are in another order than the values."),
         "no-beta": (abs(S[-1]), "β_k is missing: the residual is β_k |s_k|."),
         "wrong-beta": (beta[k - 2] * abs(S[-1]), "This is β_(k−1), an entry of T. Take `beta_next`."),
         "squared": (last * S[-1] ** 2, "It is |s_k|, not its square."),
     }
     law, advice = "‖A y − θ y‖ = β_k |s_k|", "s_k is the last entry of the unit eigenvector s of T."
     yield compare(found[1], right, bounds, law, case, advice, 6)
+
+
+def _if_permuted(given: Any, right: Vector) -> Vector:
+    """`given`, where it is `right` in another order."""
+    given = numbers(given)
+    size = 1e-6 * float(abs(right).max())
+    same = given.shape == right.shape and np.allclose(np.sort(given), np.sort(right), rtol=0, atol=size)
+    return given if same else np.nan * right
 
 
 @check
@@ -227,9 +232,12 @@ _TRUE = np.array([10.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.1])
 #: case, (printed value, residual) for each line, length of the vectors, how many eigenvalues that proves
 _PRINTED: tuple[tuple[str, list[tuple[float, float]], float, int], ...] = (
     ("three good pairs", [(10, 1e-6), (7, 1e-6), (3, 1e-6)], 1, 3),
-    ("three ghosts, one other", [(10, 1e-5), (10, 1e-5), (10 + 3e-6, 1e-5), (7, 0.1)], 1, 2),
+    ("three ghosts, one other", [(10, 1e-5), (10, 1e-5), (10 + 3e-6, 1e-5), (7, 1.6)], 1, 2),
     ("a chain of three intervals", [(3.2, 0.5), (2.5, 0.6), (1.6, 0.5)], 1, 2),
     ("a ghost on its way", [(10, 1e-6), (8.8, 2), (7, 1e-6)], 1, 2),
+    ("the shortest interval in the middle", [(2, 1.2), (4, 1.1), (6.2, 1.3)], 1, 2),
+    ("a long interval before two short ones", [(5.1, 2.2), (3, 0.05), (5, 0.1)], 1, 2),
+    ("a long interval after two short ones", [(3, 0.05), (5, 0.1), (2.9, 2.2)], 1, 2),
     ("vectors of length 9", [(3, 0.4), (2, 0.4)], 9, 2),
     ("vectors of length 0.1", [(3, 0.4), (2, 0.4)], 0.1, 2),
     ("vectors of length 0.1, overlapping", [(3, 0.7), (2, 0.7)], 0.1, 1),
@@ -255,22 +263,27 @@ def _proven_law(
         "counts-lines": (len(values), "Two overlapping intervals may hold the same eigenvalue."),
         "not-normalized": (_disjoint(values, rest), "Divide the residual by ‖v‖."),
         "squared-length": (_disjoint(values, rest / size**2), "Divide by ‖v‖ once."),
-        "lower-end": (_disjoint(values, r, by=-1), "Sort by the upper end: a long one may begin first."),
+        "squared": (_disjoint(values, r**2), "The radius is the residual, not its square."),
+        "shortest-first": (_disjoint(values, r, r), "Sort by the upper end: a short one may cover two."),
+        "by-value": (_disjoint(values, r, values), "Sort by the upper ends, not by the values."),
+        "not-sorted": (_disjoint(values, r, np.zeros(len(r))), "Sort the intervals by their upper ends."),
+        "lower-end": (_disjoint(values, r, values - r), "Sort by the upper end: a long one may begin first."),
         "components": (_components(values, r), "In a chain the two ends may be disjoint: count those."),
+        "no-axis": (_disjoint(values, np.linalg.norm(rest) / size), "Norms of columns: give axis=0."),
     }
     law = "each interval holds an eigenvalue; disjoint ones hold different ones"
-    advice = "Sort the intervals by their upper end; count each that begins above the last one counted."
+    advice = "r = ‖A v − λ v‖/‖v‖; sort by the upper end; count each that begins above the last one counted."
     case = f"{case}, values near {abs(values).max():.0e}"
     return compare(found, right, mistakes, law, case, advice, 7, EXACT)
 
 
-def _disjoint(values: Vector, radius: Vector, by: int = 1) -> int:
-    """The largest number of pairwise disjoint intervals: the earliest upper end each time."""
-    count, end = 0, -np.inf
-    for i in np.argsort(values + by * radius):
-        if values[i] - radius[i] > end:
-            count, end = count + 1, values[i] + radius[i]
-    return count
+def _disjoint(values: Vector, radius: Vector, order: Vector | None = None) -> int:
+    """How many intervals are taken, each if it overlaps none taken before: by upper ends, or by `order`."""
+    taken: list[int] = []
+    for i in np.argsort(values + radius if order is None else order, kind="stable"):
+        if all(abs(values[i] - values[j]) > radius[i] + radius[j] for j in taken):
+            taken.append(int(i))
+    return len(taken)
 
 
 def _components(values: Vector, radius: Vector) -> int:
@@ -293,7 +306,7 @@ TICKET = (
         2,
         {
             0: "The sign is the curvature's own. −160.9 is an eigenvalue, 160.9 need not be. Section 4.",
-            1: "All eigenvalues would then be negative or equal; it is λmin that was found. Section 4.",
+            1: "Then no eigenvalue would lie above −160.9; it is λmin that was found. Section 4.",
             3: "It has converged, to the largest modulus; more steps give the same. Section 4.",
         },
     ),

@@ -234,6 +234,7 @@ def _common_mistakes(case: Case, matrix: Matrix) -> Mistakes:
         ),
         "sum-for-mean": (N * product, "This is a sum over the examples: divide by their number."),
         "sign": (-product, "The sign is reversed."),
+        "length-lost": (product / case.v.norm(), "You divided v by ‖v‖: the product is that of v itself."),
     }
     if len(alone) > 1:
         mistakes |= {
@@ -245,6 +246,7 @@ def _common_mistakes(case: Case, matrix: Matrix) -> Mistakes:
                 torch.stack(alone).sum(0),
                 "The batches are summed: weigh each by its examples, and divide by all of them.",
             ),
+            "divided-twice": (product / len(alone), "The weights n_b / N add up to 1: divide no further."),
             "last-batch": (alone[-1], "Only the last batch counts: accumulate over the batches."),
             "first-batch": (alone[0], "Only the first batch counts: go on to the others."),
         }
@@ -301,10 +303,12 @@ def _ones(p: Tensor) -> Tensor:
 
 
 def _explained(error: RuntimeError, law: str, case: Case) -> Violation | None:
-    """What torch's two usual complaints mean."""
+    """What torch's usual complaints mean."""
     for part, name, advice in (
         ("does not require grad", "create-graph", "The gradient has no graph: pass create_graph=True."),
         ("second time", "retain-graph", "The graph is used twice: pass retain_graph=True the first time."),
+        ("been used in the graph", "graph-cut", "The gradient has lost its graph: pass create_graph=True."),
+        ("scalar outputs", "not-a-number", "Differentiate one number: sum the products, g @ v, not g * v."),
     ):
         if part in str(error):
             return Violation(name, law, case.name, f"torch: {str(error)[:80]}", advice)

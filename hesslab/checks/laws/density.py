@@ -30,7 +30,7 @@ def quadrature_of_tridiagonal(f: Function, *, rng: Rng, advice: str = "") -> Vio
     T = _tridiagonal(STEPS, np.random.default_rng(rng))
     theta, S = np.linalg.eigh(T)
     answer = f(T)
-    if not (isinstance(answer, tuple) and len(answer) == 2):
+    if not (isinstance(answer, tuple | list) and len(answer) == 2):
         return _not_a_pair(answer, advice)
     nodes, weights = numbers(answer[0]), numbers(answer[1])
     text: dict[str, Any] = {"case": f"a tridiagonal T with k = {STEPS}", "advice": advice}
@@ -64,7 +64,7 @@ def exact_to_degree(f: Function, *, rng: Rng, advice: str = "") -> Violation | N
     rng = np.random.default_rng(rng)
     A, v = with_spectrum(np.linspace(-1.0, 1.2, 25), rng=rng), 3.0 * rng.standard_normal(25)
     answer = f(A, v.copy(), STEPS)
-    if not (isinstance(answer, tuple) and len(answer) == 2):
+    if not (isinstance(answer, tuple | list) and len(answer) == 2):
         return _not_a_pair(answer, advice)
     nodes, weights = numbers(answer[0]), numbers(answer[1])
     length = float(v @ v)
@@ -110,9 +110,42 @@ def mass_between(f: Function, *, rng: Rng, advice: str = "") -> Violation | None
             np.mean(weights * inside),
             "Sum the weights of a probe, then take the mean over probes.",
         ),
+        "wrong-axis": (right * len(nodes) / nodes.shape[1], "A row is a probe: sum along the last axis."),
+        "one-end": (np.sum(weights * (nodes <= 1.5)) / len(nodes), "Mind both ends, a ≤ θ and θ ≤ b."),
+        "other-end": (np.sum(weights * (nodes >= 0.0)) / len(nodes), "Mind both ends, a ≤ θ and θ ≤ b."),
+        "everything": (1.0, "Every node counts here: both θ ≥ a and θ ≤ b must hold, with `&`."),
     }
     text: dict[str, Any] = {"law": "mass = mean over probes of Σ w", "case": "3 probes, 5 nodes, [0, 1.5]"}
-    return differs(f(nodes, weights, 0.0, 1.5), right, advice=advice, mistakes=mistakes, **text)
+    hint = f"Add up the weights of the nodes inside, probe by probe; then average. {advice}"
+    return differs(f(nodes, weights, 0.0, 1.5), right, advice=hint, mistakes=mistakes, **text)
+
+
+def isotropic_starts(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
+    """f(A, num_steps=…, num_probes=…, rng=…) is (nodes, weights), and the mean of Σ w θ over probes tr A / n.
+
+    For a diagonal A it sees starts that prefer some entries, for the projection on (1, …, 1) those whose
+    mean is not 0. Σ w θ = vᵀA v varies by 2‖A‖_F²/n² at most; seven standard errors are allowed.
+
+    >>> wrong = lambda A, *, num_steps, num_probes, rng: (np.full((num_probes, 2), 0.5), np.full(2, 0.5))
+    >>> isotropic_starts(wrong, rng=0).diagnosis
+    'not-centred'
+    """
+    rng, n, count = np.random.default_rng(rng), 40, 100
+    slope = np.diag(np.linspace(0.0, 1.0, n))
+    for name, A, hint in (
+        ("not-isotropic", slope, "Every direction must be as likely: the same law for each entry of v."),
+        (
+            "not-centred",
+            np.ones((n, n)) / n + slope / 100,
+            "The entries of v need the mean 0: normal, or signs.",
+        ),
+    ):
+        nodes, weights = f(A, num_steps=2, num_probes=count, rng=int(rng.integers(2**32)))
+        mean, right = float(np.sum(numbers(weights) * numbers(nodes)) / count), float(np.trace(A) / n)
+        if not abs(mean - right) <= 7.0 * float(np.linalg.norm(A)) / n * (2.0 / count) ** 0.5:
+            law, case = "E[v vᵀ] = I / n", f"the mean of Σ w θ over {count} probes, n = {n}"
+            return Violation(name, law, case, f"{mean:.3g}, expected {right:.3g}", f"{hint} {advice}")
+    return None
 
 
 def smoothed_density(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:

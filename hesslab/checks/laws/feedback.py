@@ -127,7 +127,11 @@ def differs(
     """
     if found is None:
         return Violation("returns-nothing", law, case, "None", "The function has no `return`.")
-    found, expected = numbers(found), numbers(expected)
+    try:
+        found, expected = numbers(found), numbers(expected)
+    except (TypeError, ValueError):
+        seen = f"a {type(found).__name__} that holds other things"
+        return Violation("not-numbers", law, case, seen, f"Return numbers. {advice}")
     if found.shape != expected.shape:
         wanted = f"an array of shape {expected.shape}" if expected.shape else "a number"
         return Violation("shape", law, case, f"shape {found.shape}", f"Return {wanted}. {advice}")

@@ -21,6 +21,34 @@ Rng = int | np.random.Generator
 Values = NDArray[np.float64]
 
 
+def has_shapes(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
+    """T is (k, k) and V is (n, k) after k steps, and v is as it was.
+
+    >>> has_shapes(lambda A, v, m: (np.zeros(m), np.zeros(m - 1), np.ones((m, len(v)))), rng=0).diagnosis
+    'rows-for-columns'
+    """
+    A, v = _instance(rng)
+    given, law, case = v.copy(), "T is (k, k), V is (n, k)", "n = 40, 5 steps"
+    answer = f(A, given, 5)
+    if answer is None:
+        return Violation("returns-nothing", law, case, "None", "The function has no `return`.")
+    if not hasattr(answer, "alpha") and not (isinstance(answer, tuple | list) and len(answer) == 3):
+        hint = f"Return Tridiagonal(alpha, beta, V, beta_next, v_next). {advice}"
+        return Violation("not-the-relation", law, case, type(answer).__name__, hint)
+    alpha, _, V = _parts(answer)
+    for wrong, diagnosis, hint in (
+        (alpha.shape != (5,), "number-of-steps", "Each of the steps asked for gives one α."),
+        (V.shape == (5, 40), "rows-for-columns", "The basis vectors are the columns of V: transpose it."),
+        (V.shape == (40, 6), "one-vector-too-many", "V ends with v_k: v_(k+1) has a place of its own."),
+        (V.shape != (40, 5), "shape", "V holds v₁ … v_k as columns."),
+        (not np.array_equal(given, v), "input-changed", "v is the caller's: write v / ‖v‖ to a new array."),
+    ):
+        if wrong:
+            found = f"alpha {alpha.shape}, V {V.shape}{', v changed' if diagnosis == 'input-changed' else ''}"
+            return Violation(diagnosis, law, case, found, f"{hint} {advice}")
+    return None
+
+
 def starts_at_v(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
     """The first basis vector is v / ‖v‖.
 
@@ -177,6 +205,45 @@ def closes_at_any_scale(f: Function, *, rng: Rng, advice: str = "") -> Violation
     return None
 
 
+def leaves_the_next(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
+    """A V − V T = β_k v_{k+1} e_kᵀ, and β_k = 0 where the space closes. Not asked of a triple.
+
+    >>> leaves_the_next(lambda A, v, m: (np.zeros(m), np.zeros(m - 1), np.eye(12)[:, :m]), rng=0) is None
+    True
+    """
+    A = with_spectrum(np.linspace(-2.0, 3.0, 12), rng=rng)
+    answer, closed = f(A, np.ones(12), 5), f(np.diag([3.0, 2.0, 1.0, 1.0]), np.ones(4), 4)
+    if not hasattr(answer, "beta_next"):
+        return None
+    law = "A V = V T + β_k v_(k+1) e_kᵀ"
+    text: dict[str, Any] = {"case": "n = 12, 5 steps", "tolerance": SINGLE}
+    alpha, beta, V = _parts(answer)
+    rest = A @ V[:, -1] - alpha[-1] * V[:, -1] - beta[-1] * V[:, -2]
+    size = float(np.linalg.norm(rest))
+    earlier = f"This is β_(k-1), which stands in T. β_k is the norm after the last product. {advice}"
+    zero = f"β_k is 0 only where the space closes. It is the last norm. {advice}"
+    violation = differs(
+        answer.beta_next,
+        size,
+        law=law,
+        advice=f"β_k is the last norm. {advice}",
+        mistakes={"last-beta": (beta[-1], earlier), "no-last-beta": (0.0, zero)},
+        **text,
+    ) or differs(
+        numbers(answer.v_next),
+        rest / size,
+        law=law,
+        diagnosis="other-next",
+        advice=f"v_(k+1) is what is left after the last product, divided by β_k. {advice}",
+        mistakes={"next-not-normalized": (rest, f"v_(k+1) has length 1: divide by β_k. {advice}")},
+        **text,
+    )
+    if violation is None and numbers(closed.beta_next) != 0:
+        hint = f"Where the space has closed β_k is rounding: answer 0. {advice}"
+        return Violation("not-closed", law, "diag(3, 2, 1, 1), 4 steps", f"β_k = {closed.beta_next}", hint)
+    return violation
+
+
 def finds_largest_modulus(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
     """Power iteration ends at the eigenvalue of largest modulus, with its sign: here -7, although λmax is 5.
 
@@ -262,7 +329,10 @@ def _signed(rng: Rng) -> tuple[Values, Values]:
 
 
 def _lanczos(f: Function, A: Values, v: Values, num_steps: int) -> tuple[Values, Values, Values]:
-    answer = f(A, v.copy(), num_steps)
+    return _parts(f(A, v.copy(), num_steps))
+
+
+def _parts(answer: Any) -> tuple[Values, Values, Values]:
     parts = (answer.alpha, answer.beta, answer.V) if hasattr(answer, "alpha") else answer
     alpha, beta, V = (numbers(part) for part in parts)
     return alpha, beta, V

@@ -32,14 +32,16 @@ def trace_of_diagonal(f: Function, *, rng: Rng, advice: str = "") -> Violation |
     rng = np.random.default_rng(rng)
     entries = 1.0 + rng.random(30)
     answer = f(np.diag(entries), max_matvecs=PROBES, rng=_seed(rng))
-    text = {"law": "wᵀA w = tr A for diagonal A and w_i = ±1", "case": f"n = 30, {PROBES} probes"}
+    text: dict[str, Any] = {
+        "law": "wᵀA w = tr A for diagonal A and w_i = ±1",
+        "case": f"n = 30, {PROBES} probes",
+    }
     violation = differs(
         value_of(answer),
         entries.sum(),
         diagnosis="not-signs",
         advice=f"The entries of w must be ±1; w_i² of a Gaussian varies. {advice}",
-        mistakes=_scalings(entries.sum(), 30),
-        tolerance=EXACT,
+        mistakes={**_scalings(entries.sum(), 30), "error-first": (0.0, f"The value comes first. {advice}")},
         **text,
     )
     return violation or _no_error(answer, entries.sum(), advice=advice, **text)
@@ -53,8 +55,9 @@ def unbiased(f: Function, *, rng: Rng, max_matvecs: int = 12, advice: str = "") 
     """
     rng = np.random.default_rng(rng)
     A = with_spectrum(np.concatenate([[9.0, 5.0], np.linspace(2.0, 0.5, 28)]), rng=rng)
-    runs = [numbers(value_of(f(A, max_matvecs=max_matvecs, rng=_seed(rng)))) for _ in range(RUNS)]
-    return _mean_is(np.array(runs), np.trace(A), _scalings(np.trace(A), 30, max_matvecs), advice)
+    trace = float(np.trace(A))
+    runs = [numbers(value_of(f(A.copy(), max_matvecs=max_matvecs, rng=_seed(rng)))) for _ in range(RUNS)]
+    return _mean_is(np.array(runs), trace, _scalings(trace, 30, max_matvecs), advice)
 
 
 def captures_low_rank(f: Function, *, rng: Rng, advice: str = "") -> Violation | None:
@@ -92,21 +95,32 @@ def probe_variance(f: Function, *, rng: Rng, advice: str = "") -> Violation | No
     """
     A = with_spectrum(np.linspace(-1.0, 3.0, 12), rng=rng)
     norm, entries = float(np.sum(A**2)), np.diag(A)
-    right = {"rademacher": 2.0 * (norm - np.sum(entries**2)), "gaussian": 2.0 * norm}
+    hint = "Square each entry of A, then add up."
+    known = {"rademacher": float(np.sum(entries**2)), "gaussian": 0.0}
+    right = {kind: 2.0 * (norm - part) for kind, part in known.items()}
     for kind, other in (("rademacher", "gaussian"), ("gaussian", "rademacher")):
-        hint = "Only the off-diagonal entries vary under signs; under Gaussian entries all do."
+        which = "Only the off-diagonal entries vary under signs; under Gaussian entries all do."
         mistakes: Mistakes = {
-            f"{other}-for-{kind}": (right[other], hint),
+            f"{other}-for-{kind}": (right[other], which),
             "half": (right[kind] / 2, "Each pair i ≠ j is counted twice: the factor is 2."),
             "trace-for-diagonal": (2.0 * (norm - np.trace(A) ** 2), "Sum the squares of a_ii, not a_ii."),
             "deviation": (np.sqrt(right[kind]), "That is the standard deviation."),
+            "half-diagonal": (2.0 * norm - known[kind], "The 2 multiplies the diagonal's part too."),
+            "product-for-square": (
+                2.0 * (np.sum(A @ A) - known[kind]),
+                f"`A @ A` is a matrix product. {hint}",
+            ),
+            "norm-for-square": (
+                2.0 * (norm**0.5 - known[kind] ** 0.5),
+                f"A norm is the root of a sum. {hint}",
+            ),
         }
         violation = differs(
-            f(A, kind),
+            f(A.copy(), kind),
             right[kind],
             law="Var(wᵀA w)",
             case=f"{kind}, n = 12",
-            advice=advice,
+            advice=f"{hint} {advice}",
             mistakes=mistakes,
         )
         if violation is not None:
@@ -199,7 +213,7 @@ def diagonal_entries(f: Function, *, rng: Rng, advice: str = "") -> Violation | 
     if violation is not None:
         return violation
     A = with_spectrum(np.linspace(-1.0, 3.0, 20), rng=rng)
-    runs = [numbers(value_of(f(A, max_matvecs=PROBES, rng=_seed(rng)))) for _ in range(RUNS)]
+    runs = [numbers(value_of(f(A.copy(), max_matvecs=PROBES, rng=_seed(rng)))) for _ in range(RUNS)]
     direction = rng.standard_normal(20)
     return _mean_is(np.array(runs) @ direction, float(np.diag(A) @ direction), {}, advice)
 
@@ -224,15 +238,16 @@ def norm_of_isometry(f: Function, *, rng: Rng, advice: str = "") -> Violation | 
 
 
 def value_of(answer: Any) -> Any:
-    """The value of an answer: a number, a pair (value, stderr), or anything with `.value`."""
-    if isinstance(answer, tuple) and answer:
+    """The value of an answer: a number, a tuple or list that it begins, or anything with `.value`."""
+    if isinstance(answer, tuple | list) and answer:
         return answer[0]
     return getattr(answer, "value", answer)
 
 
 def _no_error(answer: Any, scale: float, *, law: str, case: str, advice: str) -> Violation | None:
     """An answer that is exact says so, to rounding, if it carries an error at all."""
-    error = answer[1] if isinstance(answer, tuple) and len(answer) > 1 else getattr(answer, "stderr", 0.0)
+    pair = isinstance(answer, tuple | list) and len(answer) > 1
+    error = answer[1] if pair else getattr(answer, "stderr", 0.0)
     if not float(numbers(error)) > SINGLE * abs(scale):
         return None
     hint = f"All samples agree, so their spread is 0: is the error computed from the samples? {advice}"
@@ -244,10 +259,11 @@ def _mean_is(runs: NDArray[np.float64], right: float, mistakes: Mistakes, advice
     if abs(mean - right) <= 5.0 * error + EXACT * abs(right):
         return None
     law, case = "unbiased: E[estimate] = the true value", f"the mean of {len(runs)} runs, n = 30 or 20"
-    close = {k: v for k, v in mistakes.items() if abs(mean - v[0]) <= 5.0 * error + 0.02 * abs(v[0])}
-    name, (_, hint) = next(
-        iter(close.items()), ("biased", (0.0, "The mean of many runs misses the true value."))
-    )
+    close = {k: v for k, v in mistakes.items() if abs(mean - v[0]) <= 3.0 * error + EXACT * abs(v[0])}
+    other = ("biased", (0.0, "The mean of many runs misses the true value."))
+    if np.ptp(runs) <= EXACT * abs(mean):
+        other = ("same-runs", (0.0, "All runs agree, whatever their `rng`: draw from it, and keep nothing."))
+    name, (_, hint) = next(iter(close.items()), other)
     return Violation(name, law, case, f"{mean:.4g} ± {error:.1g}, expected {right:.4g}", f"{hint} {advice}")
 
 
@@ -263,6 +279,7 @@ def _scalings(trace: float, n: int, probes: int = PROBES) -> Mistakes:
         "divided-twice": (trace / probes, "Divide by the number of probes once."),
         "one-too-few": (trace * probes / (probes - 1), "Divide by m, the number of probes, not by m − 1."),
         "zero-one-probes": (trace / 2.0, "Signs are −1 and 1, not 0 and 1."),
+        "wrong-axis": (trace * probes / n, "Sum over the n entries of each probe, then average over probes."),
     }
 
 
