@@ -28,7 +28,8 @@ from hesslab.trace import Estimate, hutchpp
 
 RTOL = 1e-3  # of the sharpness; its error is then of the order of RTOL²
 FLAT = 1e-2  # eigenvalues within ± FLAT · λmax are called flat
-PROBES = 4  # for the density, and for the trace on parts of the data
+PROBES = 4  # for the trace on parts of the data
+RUNS = 2  # of Lanczos for the density: its fractions are limited by their steps, not by their number
 LEAST = 60  # products
 
 
@@ -232,7 +233,7 @@ def _cut_short(result: Any) -> bool:
     if isinstance(result, Estimate):
         return not result.converged
     if isinstance(result, SpectralMeasure):
-        return len(result.nodes) < PROBES
+        return len(result.nodes) < RUNS
     layers = result.values() if isinstance(result, dict) else ()
     return any(isinstance(r, Layer) and (_cut_short(r.largest) or _cut_short(r.trace)) for r in layers)
 
@@ -330,10 +331,10 @@ def _layers(work: _Work) -> dict[str, Any]:
 
 def _whole(work: _Work) -> dict[str, Any]:
     """The density of the spectrum from all that is left, and how much of it is flat or negative."""
-    steps = min(work.purse.share(1.0, 0) // PROBES, work.H.shape[0])
+    steps = min(work.purse.share(1.0, 0) // RUNS, work.H.shape[0])
     if steps < 3:
         return work.noted("The budget left nothing for the density; give a larger one.")
-    measure, top = slq(work.H, num_steps=steps, num_probes=PROBES, rng=work.rng), work.found.top
+    measure, top = slq(work.H, num_steps=steps, num_probes=RUNS, rng=work.rng), work.found.top
     scale = float(top.values[0]) if top is not None and len(top.values) else float(measure.nodes.max())
     if not scale > 0:
         return {"density": measure}

@@ -13,6 +13,7 @@ from typing import Any
 Audit = Any  # of `hesslab.audit`, which stands on this room
 EigenPairs = Any  # of `hesslab.lanczos`
 
+VAGUE = 0.3  # a fraction known less well than that is left to the table
 NEAR = 0.1  # a ratio within 1 ± NEAR is called close to the edge
 
 
@@ -136,6 +137,8 @@ def _shape(audit: Audit) -> Iterable[str]:
             )
     if audit.flat is not None:
         low, high = (min(max(x, 0.0), 1.0) for x in audit.flat.interval())
+        if high - low > VAGUE:
+            return
         yield (
             f"Between {100 * low:.3g} and {100 * high:.3g} % of the eigenvalues are within a hundredth of "
             "λmax from zero: there a condition number says nothing."
