@@ -284,7 +284,8 @@ def _blocks_law(
     advice = (
         "Cut H into its diagonal blocks, take the largest eigenvalue of each, and divide largest by smallest."
     )
-    return compare(heterogeneity(H.copy(), sizes), right, _apart(wrong, right), law, case, advice, 7)
+    found = heterogeneity(H.copy(), sizes)
+    return compare(found, right, _apart(wrong, right), law, case, advice, 7, tolerance=1e-6)
 
 
 TICKET = (
