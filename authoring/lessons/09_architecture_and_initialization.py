@@ -334,12 +334,12 @@ def still_shifted(seed):
 
 conditioned = max(still_shifted(seed) / spreads["plain"][2, seed] for seed in seeds)
 evidence = [shifts[1].max(), shifts[2].min(), ends_at[2].max() / ends_at[0].min(), conditioned]
-claim("6.1a", evidence, holds=lambda m: 7 * m[0] < 0.15 < m[1] and m[2] < 0.25 and m[3] < 0.5, varies=True)
+claim("6.1a", evidence, holds=lambda m: 50 * m[0] < 0.15 < m[1] and m[2] < 0.25 and m[3] < 0.5, varies=True)
 assert (ends_at[1] <= ends_at[2]).all() and min(0.15 * top["BN"][2]) > 5
 
 # %% [markdown]
-# BatchNorm *does* what its first authors said: the shift of the means is under 0.02. Put back, it is more than seven times as large; and the network trains all the same. For every seed its loss is less than a
-# quarter of the best loss of the plain network. Its outliers stand out half as much, or less. So neither training nor conditioning hangs on the reduced shift. The shift is not harmless either: the shifted loss is the higher of the two for each seed, by about a factor of ten in the figure.
+# BatchNorm *does* what its first authors said: the shift of the means is under 0.003. Put back, it is more than fifty times as large; and the network trains all the same. For every seed its loss is less than a
+# quarter of the best loss of the plain network. Its outliers stand out half as much, or less. So neither training nor conditioning hangs on the reduced shift. The shift is not harmless either: the shifted loss is the higher of the two for each seed, in the figure several times as high.
 #
 # What *is* the mechanism? `santurkar2018` answers: a smoother landscape. Look back. At depth 10 BatchNorm does *not* lower $\lambda_{\max}$ at birth: with η = 0.3, $\eta\lambda_{\max}/2$ is above 5 for each seed, far beyond the edge (the assertion). It trains nevertheless, and the plain network does not. So $\lambda_{\max}$ at birth is not the reason here. Smoothness along
 # the path, less prominent outliers, and signals that do not die out all remain possible. This lesson does not decide between them.
@@ -395,9 +395,10 @@ def fit(net, steps=101):
 tries = {gain: [fit(deep(gain, seed)) for seed in seeds] for gain in (0.25, 1.0)}
 left = {gain: [losses[-1] / losses[0] for _, losses in each] for gain, each in tries.items()}
 print("loss left: gain 0.25", np.round(left[0.25], 3), " gain 1", np.round(left[1.0], 3))
+assert abs(np.array(left[0.25]) - (1 - (Y[:20].mean(0) ** 2).sum().item())).max() < 1e-3
 
 # %% [markdown]
-# The "flat" network has lost a sixth of its loss: its ten biases have moved, and nothing else. A small $\lambda_{\max}$ next to a vanishing *rest* is bad conditioning.
+# The "flat" network has lost a sixth of its loss: its ten biases have moved, and nothing else. Indeed, the best that ten constants can do is to give each class its frequency $f_c$, which leaves $1 - \sum_c f_c^2$ of the loss. The assertion compares: the network has found this, and nothing beyond. A small $\lambda_{\max}$ next to a vanishing *rest* is bad conditioning.
 #
 # And where training goes to the edge, the choice is forgotten. Lesson 07 has the experiment: one network started at half its edge (gain 0.5) and above it (gain 1). The first one rose to it; the second one fell, within 30 steps, from up to 3.6 times the edge to less than 1.15 times. The first weights decide where training begins, and
 # whether it can begin at all.
