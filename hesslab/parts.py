@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from hesslab.curvature import hessian
 from hesslab.risk import EmpiricalRisk
-from hesslab.safety import _accelerators, _random_state_kept
 from hesslab.trace import Estimate
 
 PARTS = 8  # that a single batch is cut into
@@ -42,9 +41,9 @@ def forms_by_part(risk: EmpiricalRisk, V: Tensor) -> tuple[Values, Values] | str
 
     The parts are the batches, or where there are fewer than four, pieces of them; those of weight 0 are left
     out. The weighted mean of a column is vᵀH v. Costs k products over the data, and the graphs of the parts,
-    one after the other. The random state is kept. Where the data cannot be taken apart, says why.
+    one after the other. Torch's random state is kept. Where the data cannot be taken apart, says why.
     """
-    with _random_state_kept(_accelerators(dict(risk.model.named_modules()))):  # a loader draws from it
+    with torch.random.fork_rng(devices=[]):  # a loader draws its order from there
         parts = _parts(risk)
         if isinstance(parts, str):
             return parts
