@@ -120,7 +120,7 @@ def test_the_page_stands_alone_and_says_the_same(audited):
 def test_names_of_the_model_cannot_write_into_the_page():
     model = nn.Sequential()
     model.add_module("<b>x", nn.Linear(64, 10))
-    model.add_module("y$_{", nn.Linear(10, 10))
+    model.add_module("y$_{$", nn.Linear(10, 10))
     found = audit(model, LOSS, data(), budget=100, rng=0)
     page = found.html(*command.figures(found))
     assert page.count("<img ") == 2
