@@ -494,7 +494,7 @@ for width in (8, 64, 512):
 #
 # On a quadratic a mode with error 1 has, after $t$ steps, the gradient $\lambda(1 - \eta\lambda)^t$. For $0 \le \eta\lambda \le 1$ this is largest at $\eta\lambda = 1/(t+1)$, and never larger than $1/(e\,\eta\,t)$:
 # the steep modes have lost their error, and the flat ones have no gradient. Where κ is small beside $t$, all modes are steep, and the gradient soon vanishes. Where κ is larger, the gradient tells
-# little but how long you have trained. Compare κ = 10 with 10³ and 10⁵, for 50 modes of error 1 and η = 1.
+# little but how long you have trained. And a short gradient never shows that κ is small: beside a steep mode, one of curvature 10⁻⁹ hardly has a gradient. Compare κ = 10 with 10³ and 10⁵, for 50 modes of error 1 and η = 1.
 
 
 # %%
