@@ -67,7 +67,10 @@ OTHER = {
         {"risk", "curvature", "lanczos", "trace", "density", "stability", "critical", "parts", "report"},
         {"audit", "Audit", "Layer"},
     ),
-    "landscape": ({"risk"}, {"slice_1d", "slice_2d", "barrier", "bezier_path", "match_permutation"}),
+    "landscape": (
+        {"risk", "profiles", "matching"},
+        {"slice_1d", "slice_2d", "barrier", "bezier_path", "match_permutation"},
+    ),
     "data": (set(), {"digits", "mnist1d", "two_moons"}),
     "course": ({"checks"}, {"start", "claim", "predict", "ticket"}),
     "plots": (set(), None),
@@ -85,6 +88,8 @@ INNER = {
     "critical": ({"risk"}, {"CriticalRate", "critical_rate"}),
     "parts": ({"risk", "curvature", "trace"}, None),
     "report": (set(), None),
+    "profiles": ({"risk"}, None),
+    "matching": ({"risk"}, None),
 }
 ROOMS = {**CORE, **OTHER, **INNER}
 WITH_TORCH = {
@@ -101,6 +106,8 @@ WITH_TORCH = {
     "memory",
     "critical",
     "parts",
+    "profiles",
+    "matching",
 }
 SMALL = {"matrices", "objectives", "dynamics", "lanczos", "trace", "density", "operators", "data", "plots"}
 

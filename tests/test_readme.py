@@ -33,3 +33,10 @@ def test_the_two_commands_are_lab_and_test():
     commands = "\n".join(code_blocks("(?:sh|bash|console)"))
     assert "python3 lab.py\n" in commands
     assert "python3 lab.py test" in commands
+
+
+def test_the_audit_runs_and_gives_its_verdict():
+    code = next(block for block in code_blocks("python") if "audit" in block)
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "sharpness / threshold" in shown.stdout
+    assert "of the threshold of SGD at its present rate" in shown.stdout
