@@ -248,7 +248,7 @@ def name_the_run(ratios):
 # Write the tracker. You get a path: a list of functions, one a moment, each of which multiplies an array (n, k) by the symmetric matrix of its moment. From one moment to the next the matrix changes
 # a little. Return the largest eigenvalue at each moment, to 3 %. The price is limited: at most **80 columns** with the first matrix, and **8** with each later one.
 #
-# The checks try three paths: a slow rise; two eigenvalues that *cross*, while their eigenvectors stay exactly where they are; and one on which a large *negative* eigenvalue grows.
+# The checks try three paths: a rise in waves; two eigenvalues that *cross*, while their eigenvectors stay exactly where they are; and one on which three *negative* eigenvalues are the largest in size.
 #
 # A plan: keep an array V of three columns. In each round make its columns orthonormal, Q, and multiply, AQ. The small matrix $Q^\top A Q$ has the Ritz values; the largest is your estimate. Then take AQ, shifted so that negative eigenvalues
 # do not win, as the next V. Two rounds a moment cost six columns.

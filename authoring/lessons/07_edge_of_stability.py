@@ -22,19 +22,21 @@ start()
 # %% [markdown]
 # ## 1. Watch the sharpness while you train
 #
-# On a quadratic, gradient descent with the step size η converges exactly if $\lambda_{\max} < 2/\eta$ (Lesson 02). There the Hessian is
+# On a convex quadratic that has a minimum, gradient descent with the step size η converges from every start if and only if $\lambda_{\max} < 2/\eta$ (Lesson 02). There the Hessian is
 # the same everywhere. In a network it moves as the weights move. So there is a question that a quadratic cannot ask: **where does
 # training take $\lambda_{\max}$?**
 #
 # We call $\lambda_{\max}(H(\theta))$ the **sharpness** at θ, and $2/\eta$ the **edge** of gradient descent. The number to watch is the ratio
 #
-# $$\frac{\lambda_{\max}}{2/\eta} = \frac{\eta\,\lambda_{\max}}{2}, \qquad \text{below 1: stable, were the loss a quadratic; above 1: not.}$$
+# $$\frac{\lambda_{\max}}{2/\eta} = \frac{\eta\,\lambda_{\max}}{2}, \qquad \text{below 1: stable, were the loss a convex quadratic; above 1: not.}$$
 #
 # The task is small enough to watch at leisure: 200 digits, ten classes, a tanh network with three hidden layers of 32, 4522 weights. The loss is half the
 # squared error against the one-hot label, a mean over *all* 200 images. Each step uses all of them. Nothing is random once the first weights are drawn.
 #
 # `Tracker` measures the sharpness along the way. It takes one line before the loop and one in it (both marked below). It reads
-# the step size from the live optimizer, and it leaves the model as it was.
+# the step size from the live optimizer, and it leaves the model as it was. Here it looks at every 50th call, with at most 30 products of the Hessian with a vector,
+# and at each tenth look it searches afresh. We call it *before* the step, so that the first look, at step 0, sees the untrained network. `effective_sharpness` is
+# such a look for once: the largest eigenvalue by Lanczos (Lesson 04), and the edge, which it calls the threshold.
 
 # %%
 images, labels = digits(200, rng=0)
@@ -84,30 +86,30 @@ falls = np.array([losses[-1] / losses[0] for *_, losses in runs])
 figure, axes = panels()
 watched(axes, {f"seed {seed}": (steps, ratios[seed]) for seed in range(3)})
 threshold(axes, 1, "edge")
-axes.set(ylabel="sharpness / (2/η)")
+axes.set(ylabel="sharpness / (2/η)", xlim=(-70, 950))
 show(figure, "Three seeds: the ratio climbs from 0.45 far past 1, falls back to 1, and stays there for good.")
 
 # %% [markdown]
 # Four things happen, and the same four for each seed.
 #
 # 1. **Progressive sharpening.** From the start the sharpness rises. Why networks do this, no general theorem says.
-# 2. **Overshoot.** It passes the edge, and goes on rising for some tens of steps, to between 1.2 and 1.6 times the edge.
-# 3. **The fall.** Within a few steps it drops to the edge.
+# 2. **Overshoot.** It passes the edge, and goes on rising for some eighty steps. The highest of our looks sees 1.3 to 1.4 times the edge; a look at every fourth step saw 1.5.
+# 3. **The fall.** Within ten to thirty steps it drops to the edge.
 # 4. **The edge of stability.** From then on it stays there, for hundreds of steps.
 #
 # And nothing diverges: the loss falls to about a hundredth. The name is from `cohen2021`.
 
 # %%
 late = ratios[:, steps >= 600]
-assert falls.max() < 0.02 and ratios.max(axis=1).min() > 1.15
+assert falls.max() < 0.02 and abs(ratios.max(axis=1) - 1.35).max() < 0.1
 assert all(record["converged"].all() for _, record, _ in runs) and abs(late - 1).max() < 0.15
 
 # %% [markdown]
 # This cell prints nothing, on purpose. At the edge the path is chaotic: on another processor the last bit of a product is another one, and a hundred steps later
 # the digits are. Ranges survive. So here, and wherever training is at its edge, this lesson stores ranges and pictures, and asserts them.
 #
-# The assertion on `converged` needs a word. It says that each residual $\lVert Hv - \lambda v\rVert$ was at most 1 % of λ: the number is an eigenvalue to that
-# accuracy. Is it the largest? A tracker that starts each look from the last eigenvector can be fooled: when two eigenvalues cross, the old vector is *still an
+# The assertion on `converged` needs a word. It says that each residual $\lVert Hv - \lambda v\rVert$ was at most 1 % of λ: then an eigenvalue lies that near to it.
+# Is it the largest? A tracker that starts each look from the last eigenvector can be fooled: when two eigenvalues cross, the old vector is *still an
 # eigenvector*, of the second one, with a perfect residual. So `Tracker` carries two vectors, adds a little noise, and now and then looks from a fresh random
 # start. You will write such a tracker in the exercises, and meet a path of matrices made to fool it.
 #
@@ -123,7 +125,7 @@ found = [ratios.max(axis=1).min(), (ratios[:, steps >= 300] > 1).mean(), falls.m
 claim("3.1c", found, holds=lambda m: m[0] > 1.15 and m[1] > 0.5 and m[2] < 0.02, varies=True)
 
 # %% [markdown]
-# Most looks find $\eta > 2/\lambda_{\max}$, and training goes on. Where would the sentence be true? In a quadratic. So take one: stop the run at step 150, where the
+# Most looks find $\eta > 2/\lambda_{\max}$, and training goes on. Where would the sentence be true? In a quadratic. So take one: stop the run after 151 steps, where the
 # ratio is well above 1, and freeze gradient and Hessian there. Then let gradient descent run on twice: on the frozen quadratic model, and on the network.
 
 # %%
@@ -142,7 +144,7 @@ show(figure, "From one point, equal at first: the quadratic model explodes, the 
 
 # %% [markdown]
 # For some twenty steps the two curves are one. Then both begin to grow, since both have the same unstable direction. The model grows for ever. The network
-# bends, and comes back. Whatever saves it is in the third derivatives, which the frozen model has lost. Section 4 finds out what it is.
+# bends, and comes back. Whatever saves it is in the third and higher derivatives, which the frozen model has lost. Section 4 finds out what it is.
 #
 # ## 2. At the edge: up, down, and on average down
 #
@@ -154,7 +156,7 @@ predict("cosine", question, ["+1: the same way", "0: unrelated", "−1: the oppo
 
 
 # %%
-def cosines(points):
+def cosines(points):  # a move is −η times the gradient, so that the cosines are the same
     moves = np.diff(points.numpy(), axis=0)
     moves /= norm(moves, axis=1, keepdims=True)
     return (moves[1:] * moves[:-1]).sum(axis=1)
@@ -180,10 +182,10 @@ assert 10 * paths[1].watched["loss"].mean() < paths[0].watched["loss"][-1]
 
 # %% [markdown]
 # Young, the network walks straight on. At the edge it steps to and fro across a valley: each gradient is almost the opposite of the last. And look at the right
-# panel. Compare the end of the young curve, step 60, with the edge, a thousand steps later: the loss is more than ten times smaller there, and the gradient is no
-# shorter. Nearly all of it points across the valley, where nothing is gained in the long run. Keep this for Section 7.
+# panel. Compare the end of the young curve, step 60, with the edge, a thousand steps later: the loss is more than ten times smaller there, and the gradient is about
+# as long. Nearly all of it points across the valley, where nothing is gained in the long run. Keep this for Section 7.
 #
-# And the loss? After step 300 it *rises* on about one step in four or five. The right panel is a close-up of the overshoot and the fall: as long as the sharpness is above the edge, the swing grows unseen, until it bursts into the loss.
+# And the loss? After step 300 it *rises* on about one step in four or five. Below, the right panel is a close-up of the overshoot and the fall: as long as the sharpness is above the edge, the swing grows unseen, until it bursts into the loss.
 # When the sharpness has dropped, the swing dies down. Then come smaller waves of the same kind. From a hundred steps to the next, the loss falls.
 
 # %%
@@ -195,7 +197,8 @@ show(
     figure, "The loss falls a hundredfold in 1000 steps, with one burst, seen close up, and many small waves."
 )
 rises = [(np.diff(losses[300:]) > 0).mean() for *_, losses in runs]
-assert min(rises) > 0.02 and all(2 * c[900:].mean() < c[300:400].mean() for *_, c in runs)
+assert min(rises) > 0.12 and max(rises) < 0.35
+assert all((np.diff(losses.reshape(10, 100).mean(axis=1)) < 0).all() for *_, losses in runs)
 
 # %% [markdown]
 # So far one step size. The edge is $2/\eta$: choose η, and you choose the sharpness.
@@ -209,7 +212,7 @@ figure, axes = panels()
 watched(axes, {name: (steps, record["value"]) for name, record in curves.items()})
 for eta in (0.3, 0.5, 0.8):
     threshold(axes, 2 / eta, f"2/{eta}")
-axes.set(ylabel="sharpness")
+axes.set(ylabel="sharpness", xlim=(-110, 950))
 show(figure, "Three step sizes from the same weights: each run ends on the line of its own edge, 2/η.")
 
 # %% [markdown]
@@ -241,14 +244,16 @@ heavy = [train(network(seed), 1000, lr=0.5, momentum=0.5)[1] for seed in range(3
 ahead = train(network(0), 1000, lr=0.4, momentum=0.9, nesterov=True)[1]
 figure, axes = panels()
 watched(axes, {"heavy ball": (steps, heavy[0]["value"]), "Nesterov": (steps, ahead["value"])})
-threshold(axes, 2 * 1.5 / 0.5, "2(1+β)/η = 6")
-threshold(axes, 2 * 1.9 / (2.8 * 0.4), "2(1+β)/((1+2β)η) = 3.39")
-axes.set(ylabel="sharpness")
+for edge_of_rule in (2 * 1.5 / 0.5, 2 * 1.9 / (2.8 * 0.4)):
+    threshold(axes, edge_of_rule, "")
+axes.set(ylabel="sharpness", xlim=(-20, 950), yticks=[2, 3.39, 4, 6])
 show(
     figure, "Heavy ball with β = 0.5 settles at 6, not at 4; Nesterov's momentum with β = 0.9 settles at 3.4."
 )
 
 # %% [markdown]
+# The dotted lines are the two edges, 2(1+β)/η = 6 and 2(1+β)/((1+2β)η) = 3.39.
+#
 # {{claim 5.0}}
 
 # %%
@@ -278,7 +283,7 @@ claim("5.0", settled, expected=1, tolerance=0.08, varies=True)
 # goes on rising: overshoot. When $\tfrac12 x^2$ exceeds $k(Y - y)$, $y$ falls, below $2/\eta$, and $x$ shrinks again. Where does it end?
 
 # %%
-question = "The minimum of L is at x = 0, y = Y, with Y = 2.4/η. Gradient descent ends"
+question = "L has a minimum at x = 0, y = Y. Let Y = 2.4/η. Gradient descent ends"
 choices = ["at the minimum", "hopping between two points, at y = 2/η", "in divergence"]
 predict("model", question, choices, answer=None)
 
@@ -298,6 +303,7 @@ print("last three points (x, y):", points[-3:].round(3).tolist())
 figure, axes = panels(1, 2)
 watched(axes[0], {"ηy/2": points[:401, 1] / 4})
 threshold(axes[0], 1, "edge")
+axes[0].set(xlim=(-70, 400))
 watched(axes[1], {"|x|": abs(points[:401, 0])}, log=True)
 show(
     figure, "The curvature overshoots and swings into the edge; |x| falls, rises and settles in step with it."
@@ -313,7 +319,7 @@ show(
 #
 # $$\begin{pmatrix} 1 & 2q^\ast \\ -\eta^2/2 & 1 - \eta k \end{pmatrix}, \qquad \text{determinant } 1 - \eta k + \eta^2 q^\ast .$$
 #
-# For $\eta k < 2$ both eigenvalues lie inside the unit circle exactly when the determinant is below 1, that is, when $\eta\, q^\ast < k$. Put in $q^\ast$: the cycle attracts when
+# For $\eta k < 2$ both eigenvalues lie inside the unit circle exactly when the determinant is below 1 (they cannot pass through 1 or −1), that is, when $\eta\, q^\ast < k$. Put in $q^\ast$: the cycle attracts when
 # $\eta Y < 2.5$, whatever $k$ is. Beyond, each swing is wider than the last, at first.
 #
 # {{claim 3.1f}}
@@ -337,20 +343,21 @@ claim("3.1f", [0.5 * curvature / 2, x**2 / q, 0.5 * low], expected=[1, 1, 2.5], 
 
 # %%
 wild = 0.5 * swing(Y=5.05, steps=20_000)[5000:, 1]  # ηy
-print(
-    f"beyond the border: ηy/2 from {wild.min() / 2:.2f} to {wild.max() / 2:.2f}, mean {wild.mean() / 2:.2f}"
-)
+print("ηy/2, least, largest, mean:", *(f"{f(wild) / 2:.2f}" for f in (np.min, np.max, np.mean)))
 assert abs(np.log(abs(1 - wild)).mean()) < 0.002 and wild.min() > 1 and wild.mean() > 2
+assert len(swing(Y=6.2)) < 1000  # diverged
 
 # %% [markdown]
-# Beyond the border the run never settles, and does not diverge either. It swings for ever, and even then the edge holds *on average*. From one step to the next, $|x|$ is multiplied by $|1 - \eta y|$. If $|x|$
+# A little beyond the border, at $\eta Y = 2.525$, the run does not settle in 20 000 steps, and does not diverge either. It swings, and even then the edge holds *on average*. From one step to the next, $|x|$ is multiplied by $|1 - \eta y|$. If $|x|$
 # neither vanishes nor explodes in the long run, the mean of $\ln|1 - \eta y|$ is 0: the first assertion. The logarithm is concave. So if $\eta y > 1$ throughout, as here, the mean of $\eta y - 1$ is at *least* 1 (Jensen): the
 # mean of $y$ is at least $2/\eta$, and larger if it swings. That is the second assertion. It is one possible reason why the means of Section 2 lie above 1. Another is that $y$ is not the largest
 # eigenvalue of the Hessian of $L$, which has $x$ off its diagonal: on the cycle $\lambda_{\max}$ is a little larger than $y$.
 #
+# Far beyond the border nothing saves it: with $\eta Y = 3.1$ a swing throws $y$ below 0, where $L$ has no lower bound, and the run diverges.
+#
 # The model is a caricature, and its limits are yours to see. It has one unstable direction; the network soon has several near the edge. Its $Y$ is put in by hand: *why* a network
-# sharpens, it does not say. `damian2023` derives two equations of this kind from the third derivatives of a general loss, under assumptions that are stated there, and shows that on average the path follows
-# the gradient *projected* on the set $\lambda_{\max} \le 2/\eta$. `cohen2025` has the equations of the averaged path.
+# sharpens, it does not say. `damian2023` derives two equations of this kind from the third derivatives of a general loss, under assumptions that are stated there. Its conclusion: but for the swinging, the path is that of
+# *projected* gradient descent, which keeps $\lambda_{\max} \le 2/\eta$. `cohen2025` describes the averaged path by a differential equation, the central flow.
 #
 # ## 5. Starting above the edge: the catapult
 #
@@ -359,7 +366,7 @@ assert abs(np.log(abs(1 - wild)).mean()) < 0.002 and wild.min() > 1 and wild.mea
 #
 # $$f = \frac{u \cdot v}{\sqrt n}, \qquad L = \tfrac12 f^2, \qquad \lambda = \frac{\lVert u\rVert^2 + \lVert v\rVert^2}{n}, \qquad u, v \in \mathbb R^n .$$
 #
-# λ is $\lVert\nabla f\rVert^2$, the largest eigenvalue of the Gauss–Newton matrix; where $f = 0$ it is $\lambda_{\max}(H)$. Put one step of gradient descent, $u \leftarrow u - \eta f v/\sqrt n$ and likewise for $v$,
+# λ is $\lVert\nabla f\rVert^2$. It is the largest eigenvalue of $\nabla f\, \nabla f^\top$, the **Gauss–Newton part** of the Hessian: what is left without second derivatives of $f$. Where $f = 0$ this is all of $H$. Put one step of gradient descent, $u \leftarrow u - \eta f v/\sqrt n$ and likewise for $v$,
 # into the definitions. All else cancels, and two numbers go their way:
 #
 # $$f \leftarrow f\,\Big(1 - \eta\lambda + \frac{\eta^2 f^2}{n}\Big), \qquad \lambda \leftarrow \lambda - \frac{\eta f^2}{n}\,(4 - \eta\lambda).$$
@@ -391,7 +398,7 @@ for first, (end, losses) in ends.items():
     print(f"ηλ = {first} at the start:", "diverged" if np.isinf(end) else fate)
 
 # %% [markdown]
-# Below the edge the loss only falls, and λ hardly moves. Between $2/\lambda$ and $4/\lambda$ the loss first *rises*, by more the nearer to 4, until $f^2$ is of the order of $n$. Then λ drops, as from a catapult, to
+# Below the edge the loss only falls, and λ hardly moves. With ηλ between 2 and 4 the loss first *rises*, by more the nearer to 4, until $f^2$ is of the order of $n$. Then λ drops, as from a catapult, to
 # a value below $2/\eta$, and the loss falls to 0. Beyond 4 both grow.
 #
 # {{claim 3.1e}}
@@ -399,7 +406,7 @@ for first, (end, losses) in ends.items():
 # %%
 rise = max(ends[3.0][1]) / ends[3.0][1][0]
 fates = [*(ends[first][0] for first in (1.9, 2.1, 3.0, 3.9)), float(np.isinf(ends[4.1][0])), rise]
-claim("3.1e", fates, holds=lambda m: max(m[:4]) < 1 and m[4] == 1 and m[5] > 2)
+claim("3.1e", fates, holds=lambda m: 0.9 < m[0] < 1 and max(m[1:4]) < 1 and m[4] == 1 and m[5] > 10)
 
 # %% [markdown]
 # The numbers are the four final ratios, a 1 for "diverged" at 4.1, and the factor by which the loss rose at 3. Now the digits, with larger first weights, so that the
@@ -419,7 +426,8 @@ for eta in (0.15, 0.3, 0.6):
 #
 # ## 6. Where it fails
 #
-# "Training takes place at the edge" is an observation about some losses, some networks and some lengths of training. Three that are not among them:
+# "Training takes place at the edge" is an observation about some losses, some networks and some lengths of training. Three that are not among them follow.
+# Before the first, recall that the gradient of the cross-entropy in the outputs is $p - $ label. How much can it still change once every image is classified with confidence?
 
 # %%
 question = "Same network, same η = 0.5, but the loss is the cross-entropy. The ratio ends"
@@ -435,9 +443,9 @@ print("last ratio:", ends_at, "  steps that raise the cross-entropy:", rises)
 
 # %%
 figure, axes = panels()
+axes.set(ylabel="sharpness / (2/η)", xlim=(-60, 560), ylim=(-0.15, 1.35))
 watched(axes, {name: (record["step"], record["ratio"]) for name, record in curves.items()})
 threshold(axes, 1, "edge")
-axes.set(ylabel="sharpness / (2/η)")
 show(
     figure,
     "A small step: still rising, far below 1. Cross-entropy: the ratio rises, even past 1, and collapses.",
@@ -449,8 +457,7 @@ show(
 #
 # **Cross-entropy on data that can be separated.** With $p$ the probabilities of the model, the Gauss–Newton part of the Hessian is the mean of $J^\top (\mathrm{diag}(p) - p\,p^\top) J$. Once each image
 # is classified with confidence, $p$ is nearly one-hot, and the middle factor vanishes. So the sharpness rises first, as for the squared error, and then collapses. With η = 1 it even passes the edge, for a few steps,
-# before it falls: it crosses, and does not stay. On larger data `cohen2021` sees the same order of events, with a long stay at the edge in between. Here the data are fitted too soon. (An earlier trial looked too
-# rarely to see the rise.)
+# before it falls: it crosses, and does not stay. On larger data `cohen2021` sees the same order of events, with a long stay at the edge in between. Here the data are fitted too soon.
 #
 # **Wide networks.** Take one hidden layer, and widen it. Each run has the step with which it starts at the ratio 0.9.
 
@@ -468,9 +475,9 @@ for width in (8, 64, 512):
     print(f"width {width}: in 200 steps the sharpness changes by {100 * (ratio[-1] / ratio[0] - 1):+.0f} %")
 
 # %% [markdown]
-# The wider the network, the less its curvature moves. In the limit of infinite width, with the right scaling of the step, it does not move at all: the network is linear
+# The wider the network, the less its curvature moves. In the limit of infinite width, with the right scaling of weights and step, it does not move at all: the network is linear
 # in its weights, the loss is a quadratic, and the edge of stability does not exist (`jacot2018`, `liu2020`; Lesson 14). The narrow ones move, but *down*: one hidden
-# layer does not sharpen on this task. Depth matters as well.
+# layer does not sharpen on this task from this start. Depth matters as well.
 #
 # So: no general theorem says that a network *will* go to the edge. There are theorems on what happens once it is there, and observations on when it goes. Stochastic gradients change the picture once more
 # (Lesson 11), and adaptive steps move the edge (Lesson 08).
@@ -486,7 +493,8 @@ for width in (8, 64, 512):
 # {{claim 7.1}}
 #
 # On a quadratic a mode with error 1 has, after $t$ steps, the gradient $\lambda(1 - \eta\lambda)^t$. For $0 \le \eta\lambda \le 1$ this is largest at $\eta\lambda = 1/(t+1)$, and never larger than $1/(e\,\eta\,t)$:
-# the steep modes have lost their error, and the flat ones have no gradient. So the gradient tells how long you have trained. Now compare κ = 10³ and κ = 10⁵, with 50 modes of error 1.
+# the steep modes have lost their error, and the flat ones have no gradient. Where κ is small beside $t$, all modes are steep, and the gradient soon vanishes. Where κ is larger, the gradient tells
+# little but how long you have trained. And a short gradient never shows that κ is small: beside a steep mode, one of curvature 10⁻⁹ hardly has a gradient. Compare κ = 10 with 10³ and 10⁵, for 50 modes of error 1 and η = 1.
 
 
 # %%
@@ -496,14 +504,15 @@ def after(kappa, t=200):
     return np.array([norm(values * error), norm(error)])
 
 
-few, many = after(1e3), after(1e5)
-for kappa, (gradient, distance) in (("1e3", few), ("1e5", many)):
+easy, few, many = after(10), after(1e3), after(1e5)
+for kappa, (gradient, distance) in (("10", easy), ("1e3", few), ("1e5", many)):
     print(f"κ = {kappa}: length of the gradient {gradient:.4f}, distance {distance:.2f}")
+assert easy.max() < 1e-8
 claim("7.1", many / few, expected=[0.80, 2.01], tolerance=0.01)
 
 # %% [markdown]
-# The condition number is a hundred times worse, the distance to the minimum twice as large, and the gradient *shorter*. In the network it misled in the other direction: at the edge, with less than a tenth of the loss, the gradient was
-# no shorter (Section 2). What does see trouble: the ratio $\eta\lambda_{\max}/2$; the cosine of successive gradients, which goes to −1 when the steepest direction rules; and the part of the steps that raise the loss.
+# From 10³ to 10⁵ the condition number is a hundred times worse, the distance to the minimum twice as large, and the gradient *shorter*. In the network it misled in the other direction: at the edge, with less than a tenth of the loss, the gradient was
+# about as long (Section 2). What does see trouble: the ratio $\eta\lambda_{\max}/2$; the cosine of successive gradients, which goes to −1 when the steepest direction rules; and the part of the steps that raise the loss.
 #
 # The second piece of advice:
 #
@@ -521,12 +530,16 @@ for step, values in spectra.items():
 
 # %%
 quotients = [values[-1] / values[0] for values in spectra.values()]
-claim("9.2", quotients, holds=lambda m: max(m) < 0 and min(m) < 100 * max(m))
+fall = spectra[800][-1] / spectra[0][-1]
+measured = [max(quotients), quotients[-1], fall]
+claim("9.2", measured, holds=lambda m: m[0] < 0 and m[1] < 300 * m[0] and m[2] < 0.7)
+assert np.linalg.matrix_rank(np.c_[images, np.ones(200)]) == 65 - 8
 
 # %% [markdown]
-# The quotient $\lambda_{\max}/\lambda_{\min}$ is negative throughout. It grows 400-fold in size while training becomes *calmer* and the sharpness falls, because $\lambda_{\min}$ shrinks with the error of
-# the fit (Lesson 06 says why). With the smallest modulus below the line it is infinite: 64 eigenvalues are zero, since eight pixels are constant in these 200 images, and
-# each has eight weights that do nothing. Neither knows the step size. The column $\eta\lambda/2$ does.
+# The card has the quotient $\lambda_{\max}/\lambda_{\min}$ nearest to 0, the last one, and the sharpness at the end over that at the start. The quotient is negative throughout. It grows 400-fold in size while training becomes *calmer* and the sharpness falls, because $\lambda_{\min}$ shrinks with the error of
+# the fit (Lesson 06 says why). With the eigenvalue of smallest modulus below the line the quotient is infinite: 64 eigenvalues are zero. The 64 pixels and the bias are
+# 65 inputs, and over these 200 images they obey eight linear relations: seven pixels are constant, and two others differ from a constant in the same single image. Each relation gives each of the eight
+# hidden units a direction in its weights that does nothing. Neither quotient knows the step size. The column $\eta\lambda/2$ does.
 #
 # For speed a quotient of two *positive* eigenvalues can be of use, $\lambda_1/\lambda_k$ at a stated $k$: on a quadratic it says how slow the $k$-th direction is at the largest stable step. Say which $k$.
 #
@@ -552,10 +565,10 @@ ticket(
 # %% [markdown]
 # ## In practice: your own model
 #
-# - Put `Tracker(risk, optimizer, every=50, rng=0)` before your loop and `tracker.look()` in it. For `risk` take a fixed part of the data, a few hundred examples: a sharpness from changing batches is another quantity (Lesson 11).
+# - Put `Tracker(risk, optimizer, every=50, rng=0)` before your loop and `tracker.look()` in it, after `optimizer.step()`: Adam and RMSprop have nothing to look at before their first step. For `risk` take a fixed part of the data, a few hundred examples: a sharpness from changing batches is another quantity (Lesson 11).
 # - Read the *ratio*. Below 0.5 there is room for a longer step, by this measure. Near 1 the loss may jump, and that alone is no reason to act. A ratio far above 1 while the loss grows from look to look is.
 # - Before you say "at the edge", look at the trend of the record: still rising, flat at 1, or falling.
-# - Check `converged`, and look at the part of the looks that have it. A tracked number is a lower bound for $\lambda_{\max}$.
+# - Check `converged`, and how many of the looks have it. A tracked number is a lower bound for $\lambda_{\max}$.
 #
 # ## Further reading
 #

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hesslab.checks.laws.feedback import Violation, check, differs, numbers
+from hesslab.checks.laws.feedback import Violation, check, compare, differs, numbers
 from hesslab.checks.laws.ticket import Question
 
 Vector = NDArray[np.float64]
@@ -40,11 +40,9 @@ def _ratio_law(ratio: Answer, lam: float, eta: float, beta: float, ahead: bool) 
     }
     if abs(lam * eta / 2 - right) < 1e-9 * right:
         wrong.pop("gradient-descent")
-    mistakes = {name: (value, f"{hint} Section 3.") for name, (value, hint) in wrong.items()}
     case = f"λ = {lam:.3g}, η = {eta:.3g}, β = {beta:g}, nesterov = {ahead}"
-    advice = "Divide λ by 2(1 + β)/η, or by 2(1 + β)/((1 + 2β)η). Section 3."
-    found = ratio(lam, eta, beta, ahead)
-    return differs(found, right, law="λ / threshold", case=case, advice=advice, mistakes=mistakes)
+    advice = "Divide λ by 2(1 + β)/η, or by 2(1 + β)/((1 + 2β)η)."
+    return compare(ratio(lam, eta, beta, ahead), right, wrong, "λ / threshold", case, advice, 3)
 
 
 @check
@@ -56,10 +54,10 @@ def check_step_cosines(cosines: Answer, rng: np.random.Generator) -> Laws:
 
 
 def _cosine_law(cosines: Answer, lam: Vector, start: Vector, eta: float, steps: int) -> Violation | None:
-    t = np.arange(steps)[:, None]
-    points = start * (1 - eta * lam) ** t
-    g, up = lam * points, lam * start * (1 + eta * lam) ** t
-
+    t = np.arange(steps + 1)[:, None]
+    points, up = start * (1 - eta * lam) ** t, lam * start * (1 + eta * lam) ** t[:-1]
+    longer, points = lam * points, points[:-1]
+    g = longer[:-1]
     right = _between(g[1:], g[:-1])
     wrong = {
         "not-normalized": ((g[1:] * g[:-1]).sum(1), "These are inner products: divide by both lengths."),
@@ -68,27 +66,20 @@ def _cosine_law(cosines: Answer, lam: Vector, start: Vector, eta: float, steps: 
             "Divided by one length squared: the two gradients have different lengths.",
         ),
         "points": (_between(points[1:], points[:-1]), "The cosine is between gradients, not between points."),
-        "first": (
-            _between(g[1:], np.broadcast_to(g[0], g[1:].shape)),
-            "Compare with the last, not the first.",
-        ),
-        "sign": (
-            -right,
-            "The sign is wrong: the gradient points uphill, the step downhill. Use two of a kind.",
-        ),
-        "with-itself": (
-            np.ones(steps - 1),
-            "All are 1: a gradient is compared with itself. Keep the old one.",
-        ),
+        "first": (_between(g[1:], 0 * g[1:] + g[0]), "Compare with the last, not the first."),
+        "sign": (-right, "The sign is wrong. Take two gradients (or two steps), and no absolute value."),
+        "with-itself": (0 * right + 1, "All are 1: a gradient is compared with itself. Keep the old one."),
         "ascent": (_between(up[1:], up[:-1]), "The step climbs: θ ← θ − η g."),
+        "late": (
+            _between(longer[2:], longer[1:-1]),
+            "The first gradient is that at the start, before a step.",
+        ),
     }
     wrong = {name: pair for name, pair in wrong.items() if np.abs(pair[0] - right).max() > 1e-3}
-    mistakes = {name: (value, f"{hint} Section 2.") for name, (value, hint) in wrong.items()}
     case = f"½ Σ λ θ² with λ = {lam.tolist()}, η = {eta:g}, {steps} gradients"
     found = cosines(lambda theta: lam * numbers(theta), start.copy(), eta, steps)
-    advice = "Take T gradients, step after each, and return the T − 1 cosines between neighbours. Section 2."
-    law = "cos(g_t, g_{t+1}) along gradient descent"
-    return differs(found, right, law=law, case=case, advice=advice, mistakes=mistakes)
+    advice = "Take T gradients, step after each, and return the T − 1 cosines between neighbours."
+    return compare(found, right, wrong, "cos(g_t, g_{t+1}) along gradient descent", case, advice, 2)
 
 
 def _between(a: Vector, b: Vector) -> Vector:
@@ -100,7 +91,7 @@ def _between(a: Vector, b: Vector) -> Vector:
 @check
 def check_catapult(catapult: Answer, rng: np.random.Generator) -> Laws:
     """(f, λ) after some steps, as the weights of the two-layer linear network give them."""
-    for share, n, steps in ((1.2, 20, 1), (3.0, 30, 6), (0.7, 20, 12), (3.8, 50, 40)):
+    for share, n, steps in ((2.5, 20, 1), (2.6, 50, 10), (0.7, 20, 12), (3.4, 50, 15)):
         u, v = rng.standard_normal((2, n))
         yield _catapult_law(catapult, u, v + 2 * u, share, steps)
 
@@ -121,17 +112,16 @@ def _catapult_law(catapult: Answer, u: Vector, v: Vector, share: float, steps: i
         "uphill": "λ falls: the second equation has a minus.",
         "one-step-more": "One step too many.",
         "one-step-less": "One step too few.",
+        "order": "These are (λ, f). Asked for is (f, λ).",
     }
     with np.errstate(over="ignore", invalid="ignore"):
         wrong = {name: _recursion(f0, lam0, eta, n, steps, name) for name in hints}
     wrong = {k: w for k, w in wrong.items() if np.abs(np.subtract(w, right)).max() > 1e-3}
-    mistakes = {name: (value, f"{hints[name]} Section 5.") for name, value in wrong.items()}
+    mistakes = {name: (value, hints[name]) for name, value in wrong.items()}
     case = f"f = {f0:.3f}, λ = {lam0:.3f}, ηλ = {share:g}, n = {n}, {steps} steps"
-    advice = "Apply both equations, with the old f and the old λ on the right. Section 5."
+    advice = "Apply both equations, with the old f and the old λ on the right."
     found = catapult(f0, lam0, eta, n, steps)
-    return differs(
-        found, right, law="(f, λ) of the network itself", case=case, advice=advice, mistakes=mistakes
-    )
+    return compare(found, right, mistakes, "(f, λ) of the network itself", case, advice, 5)
 
 
 def _recursion(f: float, lam: float, eta: float, n: int, steps: int, kind: str) -> list[float]:
@@ -144,7 +134,7 @@ def _recursion(f: float, lam: float, eta: float, n: int, steps: int, kind: str) 
         f, lam = new, lam - sign * eta * used**2 / width * (four - eta * lam)
         if not abs(f) + abs(lam) < 1e50:
             return [1e50, 1e50]
-    return [f, lam]
+    return [lam, f] if kind == "order" else [f, lam]
 
 
 @check
@@ -178,9 +168,8 @@ def _rest_law(rest: Answer, eta: float, k: float, Y: float) -> Violation | None:
         "no-k": ([y, (2 * (Y - y)) ** 0.5], "k is missing in ½x² = k(Y − y)."),
         "edge-below-edge": ([2 / eta, 0.0], "With ηY < 2 the minimum itself attracts: y = Y and x = 0."),
     }
-    mistakes = {name: (value, f"{hint} Section 4.") for name, (value, hint) in wrong.items()}
-    advice = "On the cycle 1 − ηy = −1 and ½x² = k(Y − y); below the edge it is the minimum. Section 4."
-    violation = differs(given[:2], right[:2], law=law, case=case, advice=advice, mistakes=mistakes)
+    advice = "On the cycle 1 − ηy = −1 and ½x² = k(Y − y); below the edge it is the minimum."
+    violation = compare(given[:2], right[:2], wrong, law, case, advice, 4)
     if violation is not None or bool(given[2]) == bool(right[2]):
         return violation
     hint = "The cycle attracts exactly while ηY < 2.5; below ηY = 2 the minimum does. Section 4."
@@ -204,9 +193,20 @@ def check_name_the_run(name: Answer, rng: np.random.Generator) -> Laws:
         ("lost", np.where(t > 0.9, np.nan, 0.9 + 0.1 * t), "NaN at the end"),
         ("lost", np.where(t > 0.9, np.inf, 0.5 * t), "infinity at the end"),
         ("rising", np.concatenate([1.5 - 4 * t[:10], 0.3 + 0 * t[:10], 0.4 + t[:10]]), "down, then up"),
+        *(_ending(right, m, int(rng.integers(5, 9))) for right, m in ENDINGS),
+        ("lost", np.where(t == t[4], np.nan, 1.0), "one NaN, early"),
     )
     for right, record, case in records:
         yield _name_law(name, right, np.asarray(record, dtype=np.float64), case)
+
+
+def _ending(right: str, mean: float, third: int) -> tuple[str, Vector, str]:
+    """A record whose last third has this mean, a spike and another median, and ends on the wrong side."""
+    shape = np.zeros(third)
+    shape[0], shape[-1] = 0.4, -0.3 if mean > 1 else 0.3
+    last = mean + shape - shape.mean()
+    record = np.concatenate([0 * last + 0.5, 0 * last + (1.0 if right == "falling" else 0.7), last])
+    return right, record, f"a last third of {third} looks with the mean {mean:g}; the last is {last[-1]:.2f}"
 
 
 def _name_law(name: Answer, right: str, record: Vector, case: str) -> Violation | None:
@@ -216,22 +216,11 @@ def _name_law(name: Answer, right: str, record: Vector, case: str) -> Violation 
     if found not in ("edge", "rising", "falling", "lost"):
         return Violation("no-name", law, case, repr(found), 'Return "edge", "rising", "falling" or "lost".')
     kinds = (
-        (
-            "nan",
-            not np.isfinite(record).all(),
-            "A number that is not finite is lost, whatever the mean says.",
-        ),
+        ("nan", not np.isfinite(record).all(), "What is not finite is lost, whatever the mean says."),
+        ("borders", case.startswith("a last"), "Take the mean of the whole last third, however long it is."),
         ("beyond", right == "lost", "A mean above 1.2 in the last third is lost: it has left the edge."),
-        (
-            "overshoot",
-            found == "lost",
-            "An early overshoot is over by the last third. Judge by the last third alone.",
-        ),
-        (
-            "too-early",
-            right == "edge",
-            "The start is not at the edge; take the mean of the last third alone.",
-        ),
+        ("overshoot", found == "lost", "An early overshoot is over by then. Judge by the last third alone."),
+        ("too-early", right == "edge", "The start does not count. Take the mean of the last third alone."),
         ("not-arrived", found == "edge", "The last third has a mean below 0.9: not at the edge."),
         ("trend", True, "Compare the mean of the last third with that of the middle third."),
     )
@@ -243,12 +232,11 @@ def _name_law(name: Answer, right: str, record: Vector, case: str) -> Violation 
 def check_follow_largest(follow: Answer, rng: np.random.Generator) -> Laws:
     """The largest eigenvalue along three paths of matrices, to 3 %, with the products counted."""
     t = np.linspace(0, 1, 40)[:, None]
-    rest = np.sort(rng.uniform(-1.0, 1.0, 98))
-    still = np.broadcast_to(rest, (40, 98))
+    still = np.broadcast_to(rng.uniform(-1.0, 1.0, 96), (40, 96))
     paths = (
-        ("a slow rise", np.hstack([4 + 2 * t, 2.5 + 0 * t, still])),
+        ("a rise in waves", np.hstack([4 + 2 * t + 0.6 * np.sin(19 * t), 2.5 + 0 * t, still])),
         ("two eigenvalues that cross", np.hstack([5 - 3 * t, 3 + 3 * t, still])),
-        ("a large negative eigenvalue", np.hstack([3 + t, 2 - 9 * t, still])),
+        ("large negative eigenvalues", np.hstack([3 + t, -4 - 3 * t, -4 - 2 * t, -4 - t, still])),
     )
     for case, spectra in paths:
         yield _follow_law(follow, spectra, case, rng)
@@ -272,14 +260,11 @@ def _follow_law(follow: Answer, spectra: Vector, case: str, rng: np.random.Gener
     over = [count for i, count in enumerate(spent) if count > (MOST if i else FIRST)]
     if over:
         hint = (
-            f"At most {FIRST} products with the first matrix, {MOST} with each later. Start warm. Section 1."
+            f"At most {FIRST} products with the first matrix, then {MOST} with each. Start warm. Section 1."
         )
         return Violation("too-many-products", law, case, f"{over[0]} products", hint)
     mistakes = {
-        "locked": (
-            spectra[:, 0],
-            "It stays on the eigenvalue it began with. Carry a second vector, and noise.",
-        ),
+        "locked": (spectra[:, 0], "It stays on the eigenvalue it began with. Carry a second vector."),
         "stale": (right[:1] + 0 * right, "All equal the first: multiply by the matrix of the moment."),
         "modulus": (
             np.where(-spectra.min(axis=1) > right, spectra.min(axis=1), right),
@@ -293,12 +278,16 @@ def _follow_law(follow: Answer, spectra: Vector, case: str, rng: np.random.Gener
         if apart > 0.5 and near < 0.05 * np.abs(value[late]).max():
             seen = f"{given[-1]:.2f}, expected {right[-1]:.2f}"
             return Violation(name, law, case, seen, f"{hint} Section 1.")
-    advice = "Carry two vectors or three, and solve the small problem QᵀAQ in their span. Section 1."
-    return differs(found, right, law=law, case=case, advice=advice, tolerance=0.03)
+    advice = "Carry two vectors or three, shift, and solve the small problem QᵀAQ in their span. Section 1."
+    before = {"behind": (np.append(right[0], right[:-1]), "These are of the moment before. Section 1.")}
+    return differs(found, right, law=law, case=case, advice=advice, mistakes=before, tolerance=0.03)
 
 
 #: Products allowed with the first matrix of a path, and with each later one.
 FIRST, MOST = 80, 8
+
+#: The right name of a run, and the mean of its last third, near each border of the rule.
+ENDINGS = (("edge", 1.17), ("edge", 0.93), ("falling", 0.86), ("rising", 0.86), ("lost", 1.24))
 
 TICKET = (
     Question(
