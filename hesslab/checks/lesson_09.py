@@ -309,7 +309,7 @@ TICKET = (
     Question(
         "ten-thousand-zeros",
         "A network gets 10 000 more weights, and its Gauss–Newton matrix 10 000 more zero eigenvalues. "
-        "Gradient descent on the squared error gets faster",
+        "With the squared error and the step 1/λmax of the kernel, the bound on the loss falls faster",
         (
             "always: more zeros, more ways down.",
             "never: the nonzero eigenvalues cannot change.",
