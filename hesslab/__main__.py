@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hesslab.audit import Audit, audit
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 where the audit was made, 2 where SETUP is not what it should be."""
+    """Run the command; 0 where the audit was made, 2 where an argument is wrong, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m hesslab", description="Look at a model where it stands.")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("audit", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -31,19 +32,47 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--seed", type=int, default=0, help="of the random probes (default: 0)")
     command.add_argument("--html", type=Path, help="write the report here, one page with its figures")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console without λ is no reason to lose an audit
+    try:
+        return _reported(options)
+    except KeyboardInterrupt:
+        print("\nInterrupted: there is no report.", file=sys.stderr)
+        return 130
+
+
+def _reported(options: argparse.Namespace) -> int:
+    """Make the audit, print it, and write the page."""
+    if options.html is not None and (options.html.is_dir() or not options.html.parent.is_dir()):
+        print(f"--html {options.html}: expected the name of a file in a folder that exists", file=sys.stderr)
+        return 2
     try:
         settings = _loaded(options.setup)()
         if not isinstance(settings, dict):
             raise TypeError(f"it returned a {type(settings).__name__}, not a dict")
         found = audit(**settings, budget=options.budget, progress=sys.stderr.isatty(), rng=options.seed)
-    except (ValueError, TypeError, ImportError, AttributeError, OSError) as error:
-        print(f"{options.setup} gives no audit: {error}", file=sys.stderr)
+    except (Exception, SystemExit) as error:
+        print(f"{options.setup} gives no audit: {_said(error)}", file=sys.stderr)
         return 2
-    print(found)
+    print(found, flush=True)
     if options.html is not None:
-        options.html.write_text(found.html(*figures(found)), encoding="utf8")
+        try:
+            options.html.write_text(found.html(*figures(found)), encoding="utf8", errors="replace")
+        except OSError as error:
+            print(f"the report cannot be written: {error}", file=sys.stderr)
+            return 2
         print(f"\nThe report is in {options.html}.")
     return 0
+
+
+def _said(error: BaseException) -> str:
+    """An error in a line: our own are sentences, those of others get their kind and their place."""
+    if isinstance(error, ValueError | ImportError | AttributeError | OSError | TypeError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _loaded(setup: str) -> Callable[[], Any]:
@@ -114,7 +143,7 @@ def _by_layer(found: Audit) -> tuple[Any, str] | None:
     rows = np.arange(len(known))
     figure, axes = plots.panels(size=(8.0, min(1.2 + 0.25 * len(known), 9.0)))
     axes.barh(rows, values)
-    axes.set_yticks(rows, known)
+    axes.set_yticks(rows, known, parse_math=False)  # a name may hold a $
     axes.invert_yaxis()
     axes.set_xlabel("λmax of the layer's own block")
     sharpest = max(known, key=lambda name: float(known[name].largest.values[0]))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from hesslab.critical import CriticalRate, critical_rate
-from hesslab.curvature import blocks, hessian
+from hesslab.curvature import _derived, blocks, hessian
 from hesslab.density import SpectralMeasure, slq
 from hesslab.lanczos import EigenPairs, eigsh
 from hesslab.operators import Operator, counted, generator
-from hesslab.parts import forms_by_part, over_parts
+from hesslab.parts import sampled
 from hesslab.report import page, rows, sentences
 from hesslab.risk import EmpiricalRisk
 from hesslab.stability import Sharpness, _at_edge, _of_pairs
@@ -120,8 +120,8 @@ def audit(
     the loss for the critical rate.
 
     The model, the optimizer and the random state are left as they were. Ctrl-C returns what is known by then.
-    Raises ValueError for a budget below 60, where the loss is not finite, and as `EmpiricalRisk` and
-    `hessian` do.
+    Raises ValueError for a budget below 60 and where the loss is not finite, TypeError for an optimizer that
+    is none, and as `EmpiricalRisk` and `hessian` do.
 
     >>> from hesslab.risk import mlp
     >>> x = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
@@ -132,8 +132,7 @@ def audit(
     ('stable', True)
     """
     risk = EmpiricalRisk(model, loss, data, **options)
-    if budget < LEAST:
-        raise ValueError(f"budget = {budget}; expected at least {LEAST} products, to say anything at all")
+    _require(budget, optimizer)
     value, gradient = risk.value(), risk.gradient()
     if not math.isfinite(value):
         raise ValueError(f"the loss is {value}; expected a finite one: go back to where it was finite")
@@ -144,6 +143,17 @@ def audit(
             if not purse.interrupted:
                 work.carry_out(stage)
         return replace(work.found, num_matvecs=purse.spent)
+
+
+def _require(budget: Any, optimizer: Any) -> None:
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < LEAST:
+        raise ValueError(
+            f"budget = {budget!r}; expected at least {LEAST} products, a whole number, to say anything at all"
+        )
+    if optimizer is not None and not hasattr(optimizer, "param_groups"):
+        raise TypeError(
+            f"optimizer is a {type(optimizer).__name__}; expected a torch.optim.Optimizer, or None"
+        )
 
 
 @dataclass(eq=False)
@@ -172,18 +182,7 @@ class _Purse:
             self.pay(X.shape[1])
             return AX
 
-        return replace(A, product=_Counted(product, getattr(A.product, "point", None)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Counted:
-    """A product at a `point`, as those of `curvature` are."""
-
-    function: Callable[[Tensor], Tensor]
-    point: Any
-
-    def __call__(self, X: Tensor) -> Tensor:
-        return self.function(X)
+        return _derived(A, product)
 
 
 @contextmanager
@@ -252,10 +251,8 @@ def _edge(work: _Work) -> dict[str, Any]:
         return named
     found = {**named, "sharpness": _of_pairs(pairs, threshold, RTOL)}
     work.purse.interrupted |= _cut_short(pairs)
-    plain = isinstance(work.optimizer, torch.optim.SGD) and not any(
-        group["weight_decay"] or group["lr"] != work.optimizer.param_groups[0]["lr"]
-        for group in work.optimizer.param_groups
-    )
+    groups, plain = work.optimizer.param_groups, isinstance(work.optimizer, torch.optim.SGD)
+    plain &= not any(group["weight_decay"] or group["lr"] != groups[0]["lr"] for group in groups)
     return {**found, "top": pairs} if plain else found
 
 
@@ -285,18 +282,13 @@ def _data(work: _Work) -> dict[str, Any]:
     top = work.found.top
     if top is None or len(top.values) == 0:
         return {}
-    signs = work.H.native(work.rng.choice([-1.0, 1.0], (work.H.shape[0], PROBES)))
-    forms = forms_by_part(work.risk, torch.cat([top.vectors[:, :1], signs], 1))
-    if isinstance(forms, str):
-        return work.noted(f"The error from the data is not known: {forms}.")
+    if work.purse.share(0.0, 1 + PROBES) < 1 + PROBES:
+        return work.noted("The budget left nothing for the error from the data; give a larger one.")
+    found = sampled(work.risk, top.vectors[:, :1], PROBES, work.rng)
+    if isinstance(found, str):
+        return work.noted(f"The error from the data is not known: {found}.")
     work.purse.pay(1 + PROBES)
-    values, weights = forms
-    return {
-        "sampled": {
-            "λmax": over_parts(values[:, 0], weights),
-            "trace": over_parts(values[:, 1:].mean(1), weights),
-        }
-    }
+    return {"sampled": found}
 
 
 def _trace(work: _Work) -> dict[str, Any]:
@@ -331,10 +323,13 @@ def _layers(work: _Work) -> dict[str, Any]:
 
 def _whole(work: _Work) -> dict[str, Any]:
     """The density of the spectrum from all that is left, and how much of it is flat or negative."""
-    steps = min(work.purse.share(1.0, 0) // RUNS, work.H.shape[0])
+    steps = work.purse.share(1.0, 0) // RUNS
     if steps < 3:
         return work.noted("The budget left nothing for the density; give a larger one.")
-    measure, top = slq(work.H, num_steps=steps, num_probes=RUNS, rng=work.rng), work.found.top
+    measure, top = (
+        slq(work.H, num_steps=min(steps, work.H.shape[0] + 1), num_probes=RUNS, rng=work.rng),
+        work.found.top,
+    )
     scale = float(top.values[0]) if top is not None and len(top.values) else float(measure.nodes.max())
     if not scale > 0:
         return {"density": measure}

@@ -33,8 +33,15 @@ class CriticalRate:
     loss: float
     tried: tuple[tuple[float, float], ...]
 
+    @property
+    def still(self) -> bool:
+        """Whether no step that was tried changes the loss, as where the gradient is zero."""
+        return all(loss == self.loss for _, loss in self.tried)
+
     def __str__(self) -> str:
-        """The bracket, and the present rate in units of it."""
+        """The bracket in words."""
+        if self.still:
+            return f"one step leaves the loss as it is, up to η = {self.low:.3g}"
         return f"one step lowers the loss up to η = {self.low:.3g}, and raises it at {self.high:.3g}"
 
 
@@ -51,7 +58,7 @@ def critical_rate(
     the sharpest direction and still lower the loss, as long as the gradient is small there.
 
     Raises ValueError where the present loss is not finite, for a rate of 0, and where model or optimizer
-    cannot be copied, or the optimizer asks for a closure. (Kalra & Barkeshli 2024, §2)
+    cannot be copied, or where the optimizer cannot step from .grad. (Kalra & Barkeshli 2024, §2)
 
     >>> x = torch.ones(2, 1, dtype=torch.float64)
     >>> model = torch.nn.Linear(1, 1, bias=False).double()
@@ -129,11 +136,12 @@ def _stepper(risk: EmpiricalRisk, optimizer: torch.optim.Optimizer) -> Callable[
 
 
 def _step(optimizer: Any) -> None:
+    name = type(optimizer).__name__
     try:
         type(optimizer).step(optimizer)  # a scheduler replaces `optimizer.step` by one of the original
-    except TypeError as error:
-        if "closure" not in str(error):
-            raise
-        raise ValueError(
-            f"{type(optimizer).__name__}.step asks for a closure; expected an optimizer that steps from .grad"
-        ) from error
+    except Exception as error:
+        if isinstance(error, TypeError) and "closure" in str(error):
+            said = f"{name}.step asks for a closure; expected an optimizer that steps from .grad"
+        else:
+            said = f"{name}.step fails ({type(error).__name__}: {error}); expected one that can step"
+        raise ValueError(said) from error

@@ -90,9 +90,11 @@ def _edge(audit: Audit) -> Iterable[str]:
             "close below it: a little sharpening, or a little more rate, crosses it" if near else "below it"
         )
         yield (
-            f"{what}, {close}: on the quadratic model full-batch steps do not grow. Sharpness often rises "
-            "during training, so measure again later."
+            f"{what}, {close}: on the quadratic model no full-batch step overshoots by more each time. "
+            "Sharpness often rises during training, so measure again later."
         )
+        if seen.value <= 0:
+            yield "No direction curves upwards here, so no rate overshoots; that is no sign of a minimum."
     elif not seen.converged:
         yield (
             f"{what}, but it has not converged: the largest eigenvalue may be larger. Give a larger budget."
@@ -109,7 +111,12 @@ def _one_step(audit: Audit) -> Iterable[str]:
     rate = audit.critical
     if rate is None:
         return
-    if rate.low == 0:
+    if rate.still:
+        yield (
+            "One more step leaves the loss as it is at every rate that was tried: the step is zero, as at a "
+            "minimum and at a saddle, or the loss does not feel it."
+        )
+    elif rate.low == 0:
         yield f"One more step raises the loss at every rate that was tried, down to {rate.high:.1g}."
     elif not math.isfinite(rate.high):
         yield f"One more step lowers the loss at every rate that was tried, up to {rate.low:.1g}."
@@ -130,14 +137,19 @@ def _shape(audit: Audit) -> Iterable[str]:
         and len(audit.top.values)
     ):
         low, high = float(audit.bottom.values[0]), float(audit.top.values[0])
-        if audit.bottom.intervals[0, 1] < 0:
+        if audit.bottom.intervals[0, 1] < 0 < audit.top.intervals[0, 0]:
             yield (
                 f"The Hessian is indefinite: λmin = {low:.2g} beside λmax = {high:.2g}. "
                 "That is common during training and at its end, and no sign of trouble in itself."
             )
+        elif audit.top.converged[0] and audit.top.intervals[0, 1] < 0:
+            yield (
+                f"The Hessian is negative definite: λmax = {high:.2g}. The loss falls away in every "
+                "direction, as near a maximum and never at a minimum."
+            )
     if audit.flat is not None:
         low, high = (min(max(x, 0.0), 1.0) for x in audit.flat.interval())
-        if high - low > VAGUE:
+        if high - low > VAGUE or high < 0.5 / audit.num_parameters:  # less than one eigenvalue
             return
         yield (
             f"Between {100 * low:.3g} and {100 * high:.3g} % of the eigenvalues are within a hundredth of "
@@ -150,9 +162,12 @@ def _where(audit: Audit) -> Iterable[str]:
     if len(known) < 2:
         return
     sharpest = max(known, key=lambda name: float(known[name].largest.values[0]))
-    widest = max(known, key=lambda name: float(known[name].trace.value))
-    total = sum(float(layer.trace.value) for layer in known.values())
-    share = f", {float(known[widest].trace.value) / total:.0%} of the sum" if total > 0 else ""
+    if not known[sharpest].largest.values[0] > 0:
+        yield "No layer alone curves upwards. Blocks leave out what couples the layers."
+        return
+    traces = {name: float(layer.trace.value) for name, layer in known.items()}
+    widest, total = max(traces, key=lambda name: traces[name]), sum(traces.values())
+    share = f", {traces[widest] / total:.0%} of the sum" if min(traces.values()) >= 0 < total else ""
     yield (
         f"The sharpest layer is {sharpest}, with λmax {float(known[sharpest].largest.values[0]):.3g} alone; "
         f"the largest trace is that of {widest}{share}. Blocks leave out what couples the layers."
@@ -161,10 +176,13 @@ def _where(audit: Audit) -> Iterable[str]:
 
 def _largest_error(audit: Audit) -> Iterable[str]:
     drawn, top = audit.sampled.get("λmax"), audit.top
-    if drawn is None or top is None or len(top.values) == 0:
+    if drawn is None or top is None or len(top.values) == 0 or not (drawn.value and drawn.stderr):
+        return
+    if not top.converged[0]:
+        yield "λmax has not converged: it may be larger, and its error is not known. Give a larger budget."
         return
     solver = float(top.intervals[0, 1] - top.intervals[0, 0]) / 2
-    relative = float(drawn.stderr) / abs(float(drawn.value)) if drawn.value else math.inf
+    relative = float(drawn.stderr) / abs(float(drawn.value))
     more = "more data, not more products, would" if drawn.stderr > solver else "more products would"
     yield (
         f"λmax has an error of {solver:.1g} from the solver and a standard error of {drawn.stderr:.1g} from "

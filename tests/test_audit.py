@@ -1,8 +1,11 @@
 """The audit: each number against the dense Hessian, the verdict, partial results, and models of others."""
 
+import math
+import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,8 +120,10 @@ def test_the_page_stands_alone_and_says_the_same(audited):
 def test_names_of_the_model_cannot_write_into_the_page():
     model = nn.Sequential()
     model.add_module("<b>x", nn.Linear(64, 10))
-    model.add_module("y", nn.Linear(10, 10))
-    page = audit(model, LOSS, data(), budget=60, rng=0).html()
+    model.add_module("y$_{$", nn.Linear(10, 10))
+    found = audit(model, LOSS, data(), budget=100, rng=0)
+    page = found.html(*command.figures(found))
+    assert page.count("<img ") == 2
     assert "<b>x" not in page
     assert "&lt;b&gt;x" in page
 
@@ -211,6 +216,11 @@ def test_errors():
     model, optimizer = trained(sgd)
     with pytest.raises(ValueError, match=r"budget = 59; expected at least 60 products"):
         audit(model, LOSS, data(), optimizer, budget=59, rng=0)
+    for budget in (100.0, math.nan, math.inf, True, "300", None):
+        with pytest.raises(ValueError, match=r"budget = .*; expected at least 60 products, a whole number"):
+            audit(model, LOSS, data(), optimizer, budget=budget, rng=0)
+    with pytest.raises(TypeError, match=r"optimizer is a StepLR; expected a torch\.optim\.Optimizer"):
+        audit(model, LOSS, data(), torch.optim.lr_scheduler.StepLR(optimizer, 10), rng=0)
     with torch.no_grad():
         model[0].weight.mul_(float("nan"))
     with pytest.raises(ValueError, match=r"the loss is nan; expected a finite one"):
@@ -252,6 +262,32 @@ def test_the_error_from_the_data_is_that_of_new_data():
     assert 0.5 < np.std(seen, ddof=1) / np.sqrt(np.mean(np.square(stated))) < 2
 
 
+def test_padding_and_uneven_batches_are_parts_like_others():
+    model, (x, y) = trained(sgd)[0], data()
+    y[:15] = -100  # the first of eight pieces has no target that counts
+    for given in ((x, y), [(x[:60], y[:60]), (x[60:117], y[60:117]), (x[117:], y[117:])]):
+        risk = EmpiricalRisk(model, LOSS, given)
+        v = torch.ones(risk.num_parameters, 1)
+        values, weights = forms_by_part(risk, v)
+        assert weights.sum() == 105
+        assert over_parts(values[:, 0], weights).value == pytest.approx(
+            float((v * (hessian(risk) @ v)).sum()), rel=1e-12
+        )
+    y[15:] = -100
+    y[100] = 1
+    assert "too few parts" in forms_by_part(EmpiricalRisk(model, LOSS, (x, y)), v)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_loader_leaves_the_random_state(shuffle):
+    model = trained(sgd)[0]
+    pairs = torch.utils.data.TensorDataset(*data())
+    loader = torch.utils.data.DataLoader(pairs, batch_size=16, shuffle=shuffle, drop_last=True)
+    before = torch.get_rng_state()
+    audit(model, LOSS, loader, budget=60, rng=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_data_that_cannot_be_taken_apart_is_said():
     normed = nn.Sequential(nn.Linear(64, 5), nn.BatchNorm1d(5), nn.Linear(5, 10))
     found = audit(normed, LOSS, data(), budget=80, rng=0)
@@ -261,6 +297,92 @@ def test_data_that_cannot_be_taken_apart_is_said():
     x, y = data(5)
     few = audit(normed, LOSS, (x, y), budget=80, rng=0)
     assert any("the batches could not be taken apart; give four or more." in s for s in few.verdict)
+
+
+# ------------------------------------------------------------------------------------------- strange places
+
+
+def squares(sign):
+    return lambda outputs, targets: sign * (outputs - targets).pow(2).mean()
+
+
+def test_at_a_maximum_nothing_is_called_indefinite_or_sharp():
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    model = mlp((4, 3), rng=0)[0]
+    found = audit(model, squares(-1.0), (x, x[:, :3]), sgd(model.parameters()), rng=0)
+    text = " ".join(found.verdict)
+    assert found.top.values[0] < 0
+    assert "negative definite" in text
+    assert "no sign of a minimum" in text
+    assert "No layer alone curves upwards." in text
+    assert "indefinite" not in text
+    assert "sharpest layer" not in text
+
+
+def test_at_a_saddle_a_step_of_zero_lowers_nothing():
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(5, 3, bias=False))
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    found = audit(model, squares(1.0), (x, x[:, :3]), sgd(model.parameters()), rng=0)
+    assert found.critical.still
+    assert "leaves the loss as it is" in str(found.critical)
+    text = " ".join(found.verdict)
+    assert "One more step leaves the loss as it is at every rate that was tried" in text
+    assert "lowers the loss" not in text
+    assert "The Hessian is indefinite" in text
+
+
+def test_without_curvature_no_percentages_of_zero():
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    model = mlp((4, 3), rng=0)
+    text = " ".join(audit(model, lambda z, y: z.mean() + 0 * y.mean(), (x, x), rng=0).verdict)
+    assert "inf%" not in text
+    assert "more products would" not in text
+    found = audit(model, squares(1.0), (x, x[:, :3]), rng=0)
+    assert found.flat.value == 0
+    assert not any("condition number" in s for s in found.verdict)
+
+
+def test_shares_of_the_trace_are_given_only_where_all_are_positive(audited):
+    found = audited[0]
+    assert re.search(r"\d% of the sum", " ".join(found.verdict))
+    first, second = found.layers.items()
+    lower = replace(first[1], trace=replace(first[1].trace, value=-0.5 * second[1].trace.value))
+    mixed = replace(found, layers=dict((("0", lower), second)))
+    assert "of the sum" not in " ".join(mixed.verdict)
+
+
+def test_an_eigenvalue_that_has_not_converged_has_no_error(audited):
+    found = audited[0]
+    vague = replace(found, top=replace(found.top, converged=np.array([False])))
+    text = " ".join(vague.verdict)
+    assert "λmax has not converged" in text
+    assert "from the solver" not in text
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_few_parameters_have_a_density_too(n):
+    x = torch.linspace(-1, 1, 40)[:, None] ** torch.arange(1, n + 1)
+    model = nn.Linear(n, 1, bias=False)
+    found = audit(model, nn.MSELoss(), (x, x[:, :1]), sgd(model.parameters()), rng=0)
+    assert found.flat is not None
+    assert not any("budget left nothing" in s for s in found.verdict)
+    exact = np.linalg.eigvalsh(2 * (x.T @ x / 40).numpy())
+    assert found.top.values[0] == pytest.approx(exact[-1])
+    assert found.bottom.values[0] == pytest.approx(exact[0])
+
+
+def test_the_error_from_the_data_is_paid_for(monkeypatch):
+    def all_but_four(work):
+        work.purse.pay(work.purse.budget - work.purse.spent - 4)
+        return {}
+
+    monkeypatch.setattr(room, "STAGES", (*room.STAGES[:3], all_but_four, *room.STAGES[3:]))
+    model, optimizer = trained(sgd)
+    found = audit(model, LOSS, data(), optimizer, rng=0)
+    assert found.num_matvecs <= found.budget
+    assert any("left nothing for the error from the data" in s for s in found.verdict)
 
 
 # ------------------------------------------------------------------------------------------- models of others
@@ -347,6 +469,15 @@ def setup():
 
 def nothing():
     return None
+
+def broken():
+    return {}["key"]
+
+def leaves():
+    raise SystemExit(0)
+
+def waits():
+    raise KeyboardInterrupt
 """
 
 
@@ -373,6 +504,34 @@ def test_the_command_says_what_is_wrong_with_a_setup(tmp_path, capsys):
         (f"{tmp_path}/mine.py:other", "has no attribute 'other'"),
         (f"{tmp_path}/mine.py:nothing", "it returned a NoneType, not a dict"),
         ("no_such_package", "No module named 'no_such_package'"),
+        (f"{tmp_path}/mine.py:broken", "KeyError: 'key' (line 19 of mine.py)"),
+        (f"{tmp_path}/mine.py:leaves", "SystemExit: 0 (line 22 of mine.py)"),
     ):
         assert command.main(["audit", setup]) == 2
         assert text in capsys.readouterr().err
+
+
+def test_the_command_looks_at_the_place_of_the_report_first(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(SETUP, encoding="utf8")
+    for place in (tmp_path, tmp_path / "none" / "report.html"):
+        assert command.main(["audit", f"{tmp_path}/mine.py:broken", "--html", str(place)]) == 2
+        assert "expected the name of a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_command_is_one_line(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(SETUP, encoding="utf8")
+    assert command.main(["audit", f"{tmp_path}/mine.py:waits"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted: there is no report.\n"
+
+
+def test_the_command_prints_where_there_are_no_greek_letters(tmp_path):
+    (tmp_path / "mine.py").write_text(SETUP, encoding="utf8")
+    run = subprocess.run(
+        [sys.executable, "-m", "hesslab", "audit", "mine.py", "--budget", "60"],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert b"sharpness for SGD" in run.stdout

@@ -142,6 +142,10 @@ def test_what_cannot_be_tried_is_said():
         critical_rate(risk, torch.optim.SGD(risk.model.parameters(), lr=0.0))
     with pytest.raises(ValueError, match=r"LBFGS\.step asks for a closure"):
         critical_rate(risk, torch.optim.LBFGS(risk.model.parameters()))
+    with pytest.raises(
+        ValueError, match=r"SparseAdam\.step fails \(RuntimeError: SparseAdam does not support"
+    ):
+        critical_rate(risk, torch.optim.SparseAdam(risk.model.parameters()))
     with pytest.raises(ValueError, match=r"the optimizer does not hold '0\.weight'"):
         critical_rate(risk, torch.optim.SGD(mlp((2, 2), rng=0).parameters(), lr=0.1))
     with torch.no_grad():

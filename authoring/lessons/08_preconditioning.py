@@ -150,7 +150,7 @@ g = example_gradients(task(0), y)
 square, spread = (g.mean(0) ** 2).sum(), g.var(0, correction=0).sum()
 for batch in (1, 20):
     print(f"B = {batch}: sum of v {settled(task(0), batch):.2f}, formula {square + spread / batch:.2f}")
-print(f"full batch: sum of v {square:.2f}")
+print(f"full batch: (∇L)², summed {square:.2f}")
 
 # %% [markdown]
 # (What is left of a difference is sampling: $v$ remembers about a thousand batches.) The same network, the same θ, and three "second moments" that differ by a factor of twenty. $v$ is a statement about θ *and* the batch size.
@@ -214,7 +214,7 @@ for seed, each in enumerate(ratios):
 #
 # {{claim 5.2c}}
 #
-# A regression shows what this does to a step. Let $y = \theta^\ast x + \sigma\epsilon$ with $\epsilon = \pm 1$, each $x$ once with either sign, so that all is exact. With $\Delta = \theta - \theta^\ast$ and $m_k$ the mean of $x^k$,
+# A regression with one weight and half the squared error shows what this does to a step. (Its $F$ is that of a Gaussian with variance 1.) Let $y = \theta^\ast x + \sigma\epsilon$, each $x$ once with $\epsilon = 1$ and once with $\epsilon = -1$, so that all is exact. With $\Delta = \theta - \theta^\ast$ and $m_k$ the mean of $x^k$,
 #
 # $$g = m_2\, \Delta, \qquad F = H = m_2, \qquad E = m_4\, \Delta^2 + \sigma^2 m_2, \qquad \frac{g/E}{g/F} = \frac{1}{\sigma^2 + \Delta^2\, m_4/m_2} .$$
 #
@@ -256,7 +256,7 @@ for risk in trained:
 
 # %% [markdown]
 # The first number: at the start, at least this part of the diagonal of $H$ is *negative*. A square cannot say that. Second and third: after training, the sum of $v$ in units of $\mathrm{tr}\, H$, at $B = 1$ and with the full batch, the worst of
-# three seeds. Not an approximation of anything, then, as to size.
+# three seeds. As to size, then, it approximates no Hessian.
 #
 # And had it the right size, the power would be wrong. Newton divides by the curvature, Adam by a root. Entries with ten times the curvature get steps only $\sqrt{10}$ times shorter. The formula of the note also leaves out the momentum and the correction of the start, and
 # has ε under the root. What remains right is the last clause: it is a second moment. As for the *order* of the entries, the last three numbers say that the diagonal of $E$ is not bad after training: a parameter with a larger curvature has, as a rule, larger gradients. So Adam adapts to something. The next section measures it
@@ -264,7 +264,7 @@ for risk in trained:
 #
 # ## 3. Adam at its edge: 38/η
 #
-# Hold $P$ fixed. Then Adam is gradient descent with an averaged gradient, $m \leftarrow \beta_1 m + (1 - \beta_1) g$, in the units of Section 1. For one eigenvalue λ of $P^{-1/2} H P^{-1/2}$ eliminate $m$:
+# Hold $P$ fixed. Once the correction of the start has faded, Adam is gradient descent with an averaged gradient, $m \leftarrow \beta_1 m + (1 - \beta_1) g$, in the units of Section 1. For one eigenvalue λ of $P^{-1/2} H P^{-1/2}$ eliminate $m$:
 #
 # $$\varphi_{t+1} = \big(1 + \beta_1 - \eta(1-\beta_1)\lambda\big)\, \varphi_t - \beta_1\, \varphi_{t-1} .$$
 #
@@ -312,10 +312,10 @@ names = ("seed 0", "seed 1", "seed 2", "η = 0.001")
 watched(axes, {name: (steps[1:], ratio[1:]) for name, (_, steps, ratio) in zip(names, runs, strict=True)})
 threshold(axes, 1, "38/η")
 axes.set(ylabel="ratio to 38/η")
-show(figure, "Adam: after the first steps the ratio climbs from near 0 past 1, falls back, and stays at 1.")
+show(figure, "Adam: after the first steps the ratio climbs from near 0 past 1, falls back, and stays near 1.")
 
 # %% [markdown]
-# The picture of Lesson 07 once more: sharpening, overshoot, plateau. The yardstick is another one. (The first look, after a single step, is not drawn. There $P$ is just $|g|$, and the ratio was above 2 for all three seeds at η = 0.003: Adam begins
+# The picture of Lesson 07 once more: sharpening, overshoot, plateau. The yardstick is another one. (The first look, after a single step, is not drawn. There $P$ is just $|g|$, and the ratio was above 2 for all three seeds at η = 0.003: with this step size Adam begins
 # *beyond* its edge. Lesson 10 returns to this with warmup.)
 #
 # {{claim 5.2b}}
@@ -334,7 +334,7 @@ print(f"2/η = {2 / 3e-3:.0f}, 38/η = {38 / 3e-3:.0f}, the sharpness of H itsel
 # Compare the last three numbers. $H$ itself is nowhere near $2/\eta$ or $38/\eta$: those thresholds are not in its units. To say "λmax is below 38/η, so all is stable" is to forget $P$. (Since $\lambda_{\max}(P^{-1/2} H P^{-1/2}) \le \lambda_{\max}(H)/\min P$, some entries of $P$ are about a thousandth here, or less.) `cohen2022` names the consequence. Gradient descent
 # at its edge is kept out of regions of high curvature. Adam can go on into them, while its $P$ makes up for it.
 #
-# So Adam does adapt to curvature, but by another road than the note's. Above the edge the steep directions oscillate, their gradients grow, $v$ grows with them, and the ratio falls back. `cohen2025` derives this for RMSProp by averaging over the oscillation.
+# So Adam does adapt to curvature, but by another road than the note's. Above the edge the steep directions oscillate, their gradients grow, $v$ grows with them, and the ratio falls back. `cohen2025` works this out for RMSProp by averaging over the oscillation: an analysis that is tested by experiments, not a theorem.
 #
 # When does it fail? Three runs, one seed each, as illustrations:
 
@@ -347,7 +347,7 @@ print(f"cross-entropy, step 250: {ce[-1]:.2f}; β₂ = 0.999, step 500: {patient
 
 # %% [markdown]
 # **Cross-entropy** on data that can be fitted: the curvature collapses, as in Lesson 07. **A longer memory**, β₂ = 0.999, torch's default: $v$ remembers the larger gradients of the start, so $P$ is larger, and the run is still on its way. **RMSProp**, no momentum: it does
-# settle, but about 13 % *above* its threshold 2/η, not on it. An earlier trial in single precision saw 14 %. The threshold is one of the frozen method; nothing promises that the method with the moving $P$ settles exactly there.
+# settle, but about a tenth *above* its threshold 2/η, not on it. Two further seeds told the same of all three. The threshold is one of the frozen method; nothing promises that the method with the moving $P$ settles exactly there.
 #
 # ## 4. Four matrices: $H$, $G$, $F$, $E$
 #
@@ -356,12 +356,12 @@ print(f"cross-entropy, step 250: {ce[-1]:.2f}; β₂ = 0.999, step 500: {patient
 # $$H = \underbrace{\mathbb E\, J^\top M J}_{G} \;+\; \mathbb E \sum_c \frac{\partial \ell}{\partial f_c}\, \nabla^2_\theta f_c, \qquad F = \mathbb E_x\, \mathbb E_{c \sim p(x)}\; g_{c}\, g_{c}^\top = \mathbb E\, J^\top \big(\mathbb E_{c \sim p}\, r_c\, r_c^\top\big) J ,$$
 #
 # with $r_c$ the gradient of $\ell$ in $f$ if the label were $c$. For softmax and cross-entropy $r_c = p - e_c$. Its second moment under $c \sim p$ is $\mathrm{diag}(p) - p\,p^\top$, which is exactly $M$. Hence **$F = G$**. The same happens for
-# the squared error as the loss of a Gaussian, and for every exponential family whose natural parameters are the outputs (`martens2020`).
+# half the squared error, the negative log-likelihood of a Gaussian with variance 1, and for every exponential family (densities $\propto e^{f\cdot t(y)}$) whose natural parameters, the $f$ in the exponent, are the outputs (`martens2020`).
 #
 # {{claim 5.3}}
 #
-# `ggn` multiplies by $J^\top M J$. Our rows know nothing of $M$: they are gradients at all ten labels. The first number of the card is the largest difference. Then the part of $H$ that $G$ leaves out, $\lVert H - G\rVert/\lVert H\rVert$, at the start and after training, and for a model that is linear in θ; and last, the smallest
-# eigenvalue of $H$ after training.
+# `ggn` multiplies by $J^\top M J$. Our rows know nothing of $M$: they are gradients at all ten labels. The first number of the card is the relative difference, or that of $H$ and $G$ in a model linear in θ if it is larger. Then the part of $H$ that $G$ leaves out, $\lVert H - G\rVert/\lVert H\rVert$, at the start (the smallest of three seeds) and after training (the smallest and the largest); and last, the
+# smallest eigenvalue of $H$ after training, the one nearest to 0 of the three.
 
 
 # %%
@@ -370,19 +370,19 @@ def apart(A, B):
 
 
 linear = EmpiricalRisk(mlp([64, 10], rng=0), cross_entropy, (X, y))
-misses = [apart(to_dense(ggn(risk)), to_dense(hessian(risk))) for risk in (task(0), trained[0], linear)]
+several = (*(task(seed) for seed in range(3)), *trained, linear)
+misses = [apart(to_dense(ggn(risk)), to_dense(hessian(risk))) for risk in several]
+lowest = max(eigvalsh(to_dense(hessian(risk)))[0] for risk in trained)
 
 # %%
-G, H, R = to_dense(ggn(trained[0])), to_dense(hessian(trained[0])), fisher_rows(trained[0])
-found = [apart(R.T @ R, G), *misses, eigvalsh(H)[0]]
-claim(
-    "5.3", found, holds=lambda m: max(m[0], m[3]) < 1e-12 and m[1] > 0.8 and 0.2 < m[2] < 0.7 and m[4] < -1e-3
-)
+G, R = to_dense(ggn(trained[0])), fisher_rows(trained[0])
+found = [max(apart(R.T @ R, G), misses[6]), min(misses[:3]), min(misses[3:6]), max(misses[3:6]), lowest]
+claim("5.3", found, holds=lambda m: m[0] < 1e-12 and m[1] > 0.8 and 0.2 < m[2] <= m[3] < 0.7 and m[4] < -1e-3)
 
 # %% [markdown]
-# At the start $G$ misses nearly all of $H$; with the fit the two come nearer. Do they meet? The difference vanishes with the residuals $\partial\ell/\partial f_c$. With the squared error $M = 1$ stays, and $H$ tends to $G$. With cross-entropy $M$ shrinks as fast as the residuals do, and the *relative* difference need not vanish: it is still nearly a half here. $F$ has no negative eigenvalue, ever. So "closely related to the Hessian" is right, with the condition that residuals or second derivatives of the outputs be small against $G$. $F$ is rather a *repair* of $H$ than an approximation of it.
+# At the start $G$ misses most of $H$; with the fit the two come nearer. Do they meet? The difference vanishes with the residuals $\partial\ell/\partial f_c$. With the squared error $M = 1$ stays, and $H$ tends to $G$. With cross-entropy $M$ shrinks as fast as the residuals do, and the *relative* difference need not vanish: it is still more than a third in each network here. $F$ has no negative eigenvalue, ever. So "closely related to the Hessian" is right, with the condition that residuals or second derivatives of the outputs be small against $G$. $F$ is rather a *repair* of $H$ than an approximation of it.
 #
-# Why precondition with $F$ at all? It measures a step $d$ by what it does to the *predictions*:
+# Why precondition with $F$ at all? It measures a step $d$ by what it does to the *predictions*, by their Kullback–Leibler divergence, the mean of $\sum_c p_c \log (p_c / p'_c)$ over the data:
 #
 # $$\mathrm{KL}\big(p_\theta \,\Vert\, p_{\theta + d}\big) = \tfrac12\, d^\top F d + O(\lVert d\rVert^3) .$$
 #
@@ -419,7 +419,7 @@ for when, risk in (("start", task(0)), ("trained", trained[0])):
 # ## 5. K-FAC
 #
 # $F$ has $610^2$ entries here, and $10^{14}$ for ten million weights. `martens2015` makes two cuts. First, **keep only the blocks of single layers.** Second, look at one block. A layer $s = Wa$ sees an example by its inputs $a$ (with a 1 appended, for the bias) and by the gradient $g$
-# in its outputs $s$. The gradient in $W$ is $g\, a^\top$. Written as one vector, row after row, it is $g \otimes a$. So
+# in its outputs $s$. The gradient in $W$ is $g\, a^\top$. Written as one vector, row after row, it is $g \otimes a$. (The **Kronecker product** $S \otimes T$ is the matrix of blocks $S_{ik} T$; vec writes a matrix as a vector, row after row.) So
 #
 # $$F_\ell = \mathbb E\big[\, g g^\top \otimes a a^\top \,\big] \;\approx\; \underbrace{\mathbb E\big[g g^\top\big]}_{\mathcal G} \otimes \underbrace{\mathbb E\big[a a^\top\big]}_{\mathcal A} ,$$
 #
@@ -468,8 +468,7 @@ for (activation, loss, n), each in errors.items():
 linear_nets, *others = (errors[activation, mse_loss, 200] for activation in ("identity", "relu", "tanh"))
 single = [errors[activation, cross_entropy, 1].max() for activation in ("identity", "relu", "tanh")]
 exact = max(linear_nets.max(), *single, *(each[:, -1].max() for each in others))
-hidden = min(each[:, :-1].min() for each in others)
-found = [exact, hidden, errors["identity", cross_entropy, 200].min()]
+found = [exact, min(each[:, :-1].min() for each in others), errors["identity", cross_entropy, 200].min()]
 claim("5.3a", found, holds=lambda m: m[0] < 1e-12 and min(m[1:]) > 0.05)
 
 # %% [markdown]
@@ -488,8 +487,9 @@ print(f"outside the blocks: {norm(G - B) / norm(G):.2f} of F")
 # Which preconditioner trains? From the same first weights, ten full-batch steps $\theta \leftarrow \theta - (P + \delta I)^{-1} g$ with δ = 0.1 and $P$ one of $F$, K-FAC, $E$ and $H$; beside them gradient descent with the best of three steps, 0.3, 1 and 3.
 
 # %%
-question = "P = H, the true Hessian, damped with 0.1, from random weights. The first step takes the loss"
-predict("newton", question, ["lower than with F", "to about the same", "up"], answer=None)
+question = "P = H, the true Hessian, damped with 0.1, from random weights. After ten steps the loss is"
+choices = ["below that with F", "about that with F", "above that with gradient descent"]
+predict("newton", question, choices, answer=None)
 
 # %%
 contest = task(0)
@@ -502,12 +502,15 @@ def race(direction):
     return run(contest.gradient, contest.theta, rule, 10, watch={"loss": contest.value}).watched["loss"]
 
 
-def damped(matrix):
-    return lambda theta, g: torch.linalg.solve(to_dense(matrix(contest, theta)) + 0.1 * torch.eye(610), g)
+def damped(matrix, delta=0.1):
+    if matrix is kfac:
+        return lambda theta, g: kfac(contest, theta).inverse(delta) @ g
+    return lambda theta, g: torch.linalg.solve(to_dense(matrix(contest, theta)) + delta * torch.eye(610), g)
 
 
-lines = {name: race(damped(P)) for name, P in (("F", fisher), ("E", empirical_fisher), ("H", hessian))}
-lines["K-FAC"] = race(lambda theta, g: kfac(contest, theta).inverse(0.1) @ g)
+matrices = {"F": fisher, "E": empirical_fisher, "H": hessian, "K-FAC": kfac}
+lines = {name: race(damped(matrix)) for name, matrix in matrices.items()}
+less = {name: race(damped(matrices[name], 0.01))[-1] for name in ("F", "E", "K-FAC")}
 descents = [race(lambda theta, g, eta=eta: eta * g) for eta in (0.3, 1.0, 3.0)]
 lines["gradient descent"] = min(descents, key=lambda loss: loss[-1])
 
@@ -515,16 +518,17 @@ lines["gradient descent"] = min(descents, key=lambda loss: loss[-1])
 figure, axes = panels()
 watched(axes, lines, log=True)
 axes.set(ylabel="loss")
-show(figure, "In ten steps F, K-FAC and E pass 0.1, gradient descent ends at a quarter; H goes up at once.")
+show(figure, "In ten steps F, K-FAC and E pass 0.1, gradient descent ends at a quarter, H far above it.")
 
 last = {name: round(float(loss[-1]), 2) for name, loss in lines.items() if name != "H"}
 print("after ten steps:", last)
 assert max(last["F"], last["K-FAC"], last["E"]) < 0.1 < last["gradient descent"]
-assert lines["H"][1] > lines["H"][0] and eigvalsh(to_dense(hessian(contest)))[0] < -1
+assert lines["H"][-1] > 0.5 and eigvalsh(to_dense(hessian(contest)))[0] < -1
+assert min(less["F"], less["K-FAC"]) > 2.5 > 0.3 > less["E"]
 
 # %% [markdown]
-# Three lessons, from one seed. The true Hessian is the worst: it has eigenvalues below −1, far below $-\delta$, and in these directions the step goes *uphill*. That is why one wants the positive semidefinite repair. K-FAC, so far off as a matrix, trains as well as $F$. And $E$? It is *not* worse here. Both claim 5.2c and
-# this are true: $E$ is no curvature, and with enough damping a method need not have one. Who reports that a method works with $E$ has not shown that $E$ is a Fisher matrix. (With δ = 0.01 an earlier trial on 400 digits saw K-FAC go astray, and $F$ not: damping is part of the method, not a detail.)
+# Four lessons, from one seed; three more seeds agreed on the first three. The true Hessian is the worst: it has eigenvalues below −1, far below $-\delta$, and in these directions the step goes *uphill*. (Whether the loss rises at the *first* step depends on the seed.) That is why one wants the positive semidefinite repair. K-FAC, so far off as a matrix, trains as well as $F$. And $E$? It is *not* worse here. Both claim 5.2c and
+# this are true: $E$ is no curvature, and with enough damping a method need not have one. Who reports that a method works with $E$ has not shown that $E$ is a Fisher matrix. Fourth, with δ = 0.01 in place of 0.1, $F$ and K-FAC end *above* where they began, and $E$ below 0.3. (On one of the three other seeds $F$ came through too.) Damping is part of the method, not a detail.
 #
 # ## 6. Where Shampoo, SOAP, Muon and Sophia stand
 #
@@ -532,8 +536,8 @@ assert lines["H"][1] > lines["H"][0] and eigvalsh(to_dense(hessian(contest)))[0]
 #
 # {{claim 5.3c}}
 #
-# Adam without averages is $g/\sqrt{g^2}$, the sign of $g$: the steepest step whose largest entry is bounded. Shampoo without averages is $(\Gamma\Gamma^\top)^{-1/4}\, \Gamma\, (\Gamma^\top\Gamma)^{-1/4}$. Put in the singular value decomposition $\Gamma = U\Sigma V^\top$: the powers of Σ cancel, and $UV^\top$ is left. All singular values are 1, so it is the
-# steepest step of bounded *spectral* norm. **Muon** aims at this same $UV^\top$, for the averaged gradient, by an iteration that needs products alone (its own has degree five, ours three). The card compares Shampoo with $UV^\top$, a Newton–Schulz iteration with $UV^\top$, and Adam with the sign.
+# Adam without averages is $g/\sqrt{g^2}$, the sign of $g$: the steepest step whose largest entry is bounded. Shampoo without averages is $(\Gamma\Gamma^\top)^{-1/4}\, \Gamma\, (\Gamma^\top\Gamma)^{-1/4}$. Put in the singular value decomposition $\Gamma = U\Sigma V^\top$: the powers of Σ cancel, and $UV^\top$ is left. No step with spectral norm at most 1 has a larger
+# inner product with Γ, which is the sum of the singular values: so it is the steepest step of bounded *spectral* norm. **Muon** aims at this same $UV^\top$, for the averaged gradient, by an iteration that needs products alone (its own has degree five, ours three). The card compares Shampoo with $UV^\top$, a Newton–Schulz iteration with $UV^\top$, and Adam with the sign.
 
 
 # %%
@@ -564,7 +568,7 @@ claim("5.3c", found, expected=0, tolerance=1e-8)
 #
 # Begin the power iteration at the identity. Then $\mathcal R\, \mathrm{vec}\, I = \mathrm{vec}\, \mathbb E\,\Gamma\Gamma^\top$ and $\mathcal R^\top \mathrm{vec}\, I = \mathrm{vec}\, \mathbb E\,\Gamma^\top\Gamma$: one step on each side gives Shampoo's factors
 # $L$ and $R$. So $L \otimes R/\mathrm{tr}\, L$ approximates $E_\ell$. Shampoo itself takes $L^{1/2} \otimes R^{1/2}$ in its place, and of that the inverse root: hence the powers −1/4 in its step. $L \otimes R$ is the *square* of its choice. We compare it with the nearest product, for the second layer, 10 × 8, at the start and in
-# three trained networks.
+# four trained networks.
 
 
 # %%
@@ -577,17 +581,17 @@ def products(risk):
     return identity, norm(s[1:]) / norm(s), apart(torch.outer(L, right) / L.reshape(10, 10).trace(), R)
 
 
-table = np.array([products(risk) for risk in (task(0), *trained)])
-for name, (_, best, step) in zip(("start", "seed 0", "seed 1", "seed 2"), table, strict=True):
+table = np.array([products(risk) for risk in (task(0), *trained, learn(3)[0])])
+for name, (_, best, step) in zip(("start", *(f"seed {i}" for i in range(4))), table, strict=True):
     print(f"{name}: error of the nearest product {best:.2f}, of one step {step:.2f}")
 
 # %%
 identity, best, step = table.T
-found = [identity.max(), (step - best).max(), best.min()]
-claim("5.3b", found, holds=lambda m: m[0] < 1e-10 and m[1] < 0.15 and m[2] > 0.5)
+found = [identity.max(), (step - best).max(), *np.sort(best)[:2]]
+claim("5.3b", found, holds=lambda m: m[0] < 1e-10 and m[1] < 0.25 and m[2] < 0.3 and m[3] > 0.5)
 
 # %% [markdown]
-# At the start one step is as good as the best; in the trained networks it falls short by up to 0.12. But the best is far from good: an error of more than half of $\lVert E_\ell\rVert$ is out of reach of *any* Kronecker product. "Optimal" is a statement within a class.
+# At the start one step is about as good as the best; in the trained networks it falls short by up to 0.17. How good the best is depends on the seed. With seed 3 it is near; with the other three *any* Kronecker product misses $E_\ell$ by more than half. (Twelve further seeds: errors from 0.19 to 0.77.) "Optimal" is a statement within a class.
 #
 # The table holds what the papers define. $g$ and Γ are minibatch gradients at the labels of the data, unless it says otherwise.
 #
@@ -625,7 +629,11 @@ assert abs(mean - 1) < 4 * error
 
 # %%
 i, j = 2 if min(after) > 300 else 0, 2 if ratios[:, -1].max() < 0.06 else 0
-k, m, n = 2 if max(means) < 1.1 else 3, 0 if exact < 1e-12 else 3, 2 if lines["H"][1] > lines["H"][0] else 0
+k, m, n = (
+    2 if max(means) < 1.1 else 3,
+    0 if exact < 1e-12 else 3,
+    2 if lines["H"][-1] > last["gradient descent"] else 0,
+)
 ticket(
     TICKET,
     answers=[None, None, None],
