@@ -30,13 +30,15 @@ def _apart(mistakes: Mistakes, right: Any) -> Mistakes:
 @check
 def check_signal_growth(growth: Answer, rng: np.random.Generator) -> Laws:
     """The factor (1 + s²)^L by which the mean square grows."""
-    for depth, scale in ((1, 0.5), (7, 1.0), (12, float(rng.uniform(0.2, 0.6))), (5, 0.0), (16, 0.25)):
+    for depth, scale in ((3, 0.4), (7, 1.0), (12, float(rng.uniform(0.2, 0.6))), (5, 0.0), (16, 0.25)):
         right = (1 + scale**2) ** depth
         wrong: Mistakes = {
             "not-squared": ((1 + scale) ** depth, "The squares add: the branch has the size s², not s."),
+            "aligned": ((1 + scale) ** (2 * depth), "Lengths add only along one line: here the squares add."),
+            "no-brackets": (1 + scale ** (2 * depth), "Brackets: the power is one of the whole 1 + s²."),
             "linear": (
                 1 + depth * scale**2,
-                "Each block multiplies what the last one left: a power, no sum.",
+                "Each block multiplies what the last one left: no sum.",
             ),
             "no-skip": (scale ** (2 * depth), "x itself goes on beside the branch: 1 + s², not s²."),
             "amplitude": (
@@ -55,14 +57,11 @@ def check_signal_growth(growth: Answer, rng: np.random.Generator) -> Laws:
 @check
 def check_branch_scale(branch_scale: Answer, rng: np.random.Generator) -> Laws:
     """The scale at which L blocks multiply the mean square by `most`."""
-    for depth, most in ((4, 2.5), (10, float(np.e)), (1, 5.0), (20, float(rng.uniform(3, 9))), (3, 1.5)):
+    for depth, most in ((3, 6.0), (10, float(np.e)), (1, 5.0), (20, float(rng.uniform(3, 9))), (3, 1.5)):
         right = (most ** (1 / depth) - 1) ** 0.5
         wrong: Mistakes = {
             "no-root": (right**2, "This is s². Take its root."),
-            "rule-of-thumb": (
-                depth**-0.5,
-                "1/√L lets q grow up to e-fold. Here the limit is given: solve for s.",
-            ),
+            "rule-of-thumb": (depth**-0.5, "1/√L lets q grow up to e-fold. Here another limit is given."),
             "logarithm": (
                 (np.log(most) / depth) ** 0.5,
                 "This is the limit for many blocks, from ln(1 + s²) ≈ s². Take the root exactly.",
@@ -71,10 +70,9 @@ def check_branch_scale(branch_scale: Answer, rng: np.random.Generator) -> Laws:
                 ((most - 1) / depth) ** 0.5,
                 "The growth is a power, not a sum: take the L-th root.",
             ),
-            "no-one": (
-                most ** (1 / (2 * depth)),
-                "s² = most^(1/L) forgets the 1, which is the skip itself.",
-            ),
+            "no-one": (most ** (0.5 / depth), "s² = most^(1/L) forgets the 1, which is the skip itself."),
+            "no-brackets": (abs(most / depth - 1) ** 0.5, "Brackets: most to the power (1/L), not most/L."),
+            "amplitude": ((most ** (2 / depth) - 1) ** 0.5, "`most` limits the mean square, not the length."),
             "one-over-depth": (1 / depth, "1/L is the rule for branches with a mean. These have mean zero."),
             "not-per-block": ((most - 1) ** 0.5, "This is for one block. There are L of them."),
         }
@@ -170,7 +168,8 @@ def _zeros_law(ggn_zeros: Answer, p: int, n: int, classes: int, loss: str) -> Vi
     law = "zeros ≥ p − rank"
     case = f"p = {p}, n = {n}, C = {classes}, {loss}"
     advice = "The rank is at most n(C − 1) for cross-entropy and nC for the squared error."
-    return compare(ggn_zeros(p, n, classes, loss), right, _apart(wrong, right), law, case, advice, 6)
+    found = ggn_zeros(p, n, classes, loss)
+    return compare(found, right, _apart(wrong, right), law, case, advice, 6, tolerance=1e-9)
 
 
 @check
@@ -199,10 +198,11 @@ def _bound_law(
             "The p × p matrix JᵀJ has zeros, which no residual feels. Take the kernel JJᵀ/n.",
         ),
         "no-mean": (left(n * values), "The 1/n is missing: K = JJᵀ/n."),
-        "not-squared": (
-            left(values, steps),
-            "A residual is multiplied by |1 − ηλ| a step, the loss by its square.",
+        "rows-for-n": (
+            left(n * values / len(values)),
+            "n counts the examples; each has C rows of J.",
         ),
+        "not-squared": (left(values, steps), "A residual is multiplied by |1 − ηλ| a step: square it."),
         "only-smallest": (
             left(values[:1]),
             "With a long step λmax decides: take the worst of all eigenvalues.",
@@ -309,7 +309,7 @@ TICKET = (
     Question(
         "ten-thousand-zeros",
         "A network gets 10 000 more weights, and its Gauss–Newton matrix 10 000 more zero eigenvalues. "
-        "Gradient descent on the squared error gets faster",
+        "With the squared error and the step 1/λmax of the kernel, the bound on the loss falls faster",
         (
             "always: more zeros, more ways down.",
             "never: the nonzero eigenvalues cannot change.",
