@@ -382,7 +382,7 @@ for name, optimizer in (("SGD", sgd), ("Adam", adam), ("AdamW", adamw)):
     print(f"{name}: shifted by {shifts[name].min():.2f} to {shifts[name].max():.2f} times ω")
 
 # %% [markdown]
-# SGD and AdamW shift by exactly ω, each in its own matrix. Adam shifts by 50 to 790 times ω. "The decay is 0.01" means two very different things. That the two decays are not equivalent is the point of Loshchilov and Hutter (*Decoupled Weight Decay Regularization*, 2019), who proposed AdamW.
+# SGD and AdamW shift by exactly ω, each in its own matrix. Adam shifts by 50 to 790 times ω. "The decay is 0.01" means two very different things. That the two decays are not equivalent is the point of `loshchilov2019` (Loshchilov and Hutter, *Decoupled Weight Decay Regularization*), who proposed AdamW.
 #
 # All this is at fixed weights. In *training* the weights go elsewhere. Gradient descent with decay has the edge $2/\eta - \omega$ for the loss without its decay. With $\omega = 0.005$ and $2/\eta = 4$ that is a thousandth less, much less than the sharpness swings at its edge: no
 # such run can confirm the formula, and ours do not try. What can be seen is the speed. And with cross-entropy something else happens.
