@@ -316,7 +316,7 @@ show(figure, "Adam: after the first steps the ratio climbs from near 0 past 1, f
 
 # %% [markdown]
 # The picture of Lesson 07 once more: sharpening, overshoot, plateau. The yardstick is another one. (The first look, after a single step, is not drawn. There $P$ is just $|g|$, and the ratio was above 2 for all three seeds at η = 0.003: with this step size Adam begins
-# *beyond* its edge. Lesson 10 returns to this with warmup.)
+# *beyond* its edge. Lesson 10 shows what warmup does about such a start, for gradient descent.)
 #
 # {{claim 5.2b}}
 #
