@@ -6,8 +6,7 @@ the numbers do not mean as well.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from hesslab.critical import CriticalRate, critical_rate
 from hesslab.curvature import _derived, blocks, hessian
 from hesslab.density import SpectralMeasure, slq
-from hesslab.lanczos import EigenPairs, eigsh
+from hesslab.lanczos import EigenPairs, _reported, eigsh
 from hesslab.operators import Operator, counted, generator
 from hesslab.parts import sampled
 from hesslab.report import page, rows, sentences
@@ -137,7 +136,8 @@ def audit(
     if not math.isfinite(value):
         raise ValueError(f"the loss is {value}; expected a finite one: go back to where it was finite")
     start = Audit(risk.num_parameters, value, float(gradient.norm()), budget)
-    with _purse(budget, progress) as purse:
+    with _reported(progress, budget, "audit") as report:
+        purse = _Purse(budget, report)
         work = _Work(risk, optimizer, purse, generator(rng), start)
         for stage in STAGES:
             if not purse.interrupted:
@@ -183,17 +183,6 @@ class _Purse:
             return AX
 
         return _derived(A, product)
-
-
-@contextmanager
-def _purse(budget: int, progress: bool) -> Iterator[_Purse]:
-    if not progress:
-        yield _Purse(budget, lambda count: None)
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=budget, desc="audit", unit="matvec") as bar:
-        yield _Purse(budget, bar.update)
 
 
 @dataclass(eq=False)
@@ -326,10 +315,8 @@ def _whole(work: _Work) -> dict[str, Any]:
     steps = work.purse.share(1.0, 0) // RUNS
     if steps < 3:
         return work.noted("The budget left nothing for the density; give a larger one.")
-    measure, top = (
-        slq(work.H, num_steps=min(steps, work.H.shape[0] + 1), num_probes=RUNS, rng=work.rng),
-        work.found.top,
-    )
+    steps, top = min(steps, work.H.shape[0] + 1), work.found.top
+    measure = slq(work.H, num_steps=steps, num_probes=RUNS, rng=work.rng)
     scale = float(top.values[0]) if top is not None and len(top.values) else float(measure.nodes.max())
     if not scale > 0:
         return {"density": measure}

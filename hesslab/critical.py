@@ -103,9 +103,8 @@ def _bracket(raises: Callable[[float], bool], max_trials: int) -> tuple[float, f
 def _stepper(risk: EmpiricalRisk, optimizer: torch.optim.Optimizer) -> Callable[[float], float]:
     """The loss after the next step with all rates times a factor, from the same state each time."""
     gradient = risk.unflatten(risk.gradient())
-    places = [(g, i) for g, group in enumerate(optimizer.param_groups) for i in range(len(group["params"]))]
-    owned = {id(optimizer.param_groups[g]["params"][i]): (g, i) for g, i in places}
-    missing = [name for name, p in risk.selected.items() if id(p) not in owned]
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in risk.selected.items() if id(p) not in held]
     if missing:
         raise ValueError(f"the optimizer does not hold {missing[0]!r}; expected all parameters of θ")
     try:

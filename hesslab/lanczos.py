@@ -224,7 +224,7 @@ def _pairs(operator: Operator, answer: Answer) -> EigenPairs:
 
 
 @contextmanager
-def _reported(progress: bool, budget: int) -> Iterator[Callable[[int], Any]]:
+def _reported(progress: bool, budget: int, what: str = "eigsh") -> Iterator[Callable[[int], Any]]:
     """A function to be told of every product spent; with `progress` it moves a bar."""
     if not progress:
         yield lambda spent: None
@@ -235,7 +235,7 @@ def _reported(progress: bool, budget: int) -> Iterator[Callable[[int], Any]]:
         raise ImportError(
             "progress=True draws its bar with tqdm; install tqdm, or give progress=False"
         ) from error
-    with tqdm(total=budget, desc="eigsh", unit="matvec") as bar:
+    with tqdm(total=budget, desc=what, unit="matvec") as bar:
         yield bar.update
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 Audit = Any  # of `hesslab.audit`, which stands on this room
-EigenPairs = Any  # of `hesslab.lanczos`
+EigenPairs = Any  # of `hesslab.lanczos`, or None
 
 VAGUE = 0.3  # a fraction known less well than that is left to the table
 NEAR = 0.1  # a ratio within 1 ± NEAR is called close to the edge
@@ -47,13 +47,15 @@ def rows(audit: Audit) -> list[tuple[str, str]]:
     return [*found, ("products", f"{audit.num_matvecs} of {audit.budget}")]
 
 
-def _pair(pairs: EigenPairs | None) -> str:
-    if pairs is None or len(pairs.values) == 0:
+def _known(pairs: EigenPairs) -> bool:
+    return pairs is not None and len(pairs.values) > 0
+
+
+def _pair(pairs: EigenPairs) -> str:
+    if not _known(pairs):
         return "not known"
-    half, mark = (
-        (pairs.intervals[0, 1] - pairs.intervals[0, 0]) / 2,
-        "" if pairs.converged[0] else ", not converged",
-    )
+    half = (pairs.intervals[0, 1] - pairs.intervals[0, 0]) / 2
+    mark = "" if pairs.converged[0] else ", not converged"
     return f"{pairs.values[0]:.4g} ± {half:.1g}{mark}"
 
 
@@ -65,8 +67,8 @@ def sentences(audit: Audit) -> list[str]:
 
 
 _NOT_SAID = (
-    "Nothing here says how well the model generalizes: rescaling the weights of a ReLU network changes all "
-    "of these numbers and not the function (Dinh et al. 2017)."
+    "Nothing here says how well the model generalizes: rescaling the weights of a ReLU network changes "
+    "these curvatures and not the function (Dinh et al. 2017)."
 )
 
 
@@ -130,12 +132,7 @@ def _one_step(audit: Audit) -> Iterable[str]:
 
 
 def _shape(audit: Audit) -> Iterable[str]:
-    if (
-        audit.bottom is not None
-        and len(audit.bottom.values)
-        and audit.top is not None
-        and len(audit.top.values)
-    ):
+    if _known(audit.bottom) and _known(audit.top):
         low, high = float(audit.bottom.values[0]), float(audit.top.values[0])
         if audit.bottom.intervals[0, 1] < 0 < audit.top.intervals[0, 0]:
             yield (
@@ -158,7 +155,7 @@ def _shape(audit: Audit) -> Iterable[str]:
 
 
 def _where(audit: Audit) -> Iterable[str]:
-    known = {name: layer for name, layer in audit.layers.items() if len(layer.largest.values)}
+    known = {name: layer for name, layer in audit.layers.items() if _known(layer.largest)}
     if len(known) < 2:
         return
     sharpest = max(known, key=lambda name: float(known[name].largest.values[0]))
@@ -176,7 +173,7 @@ def _where(audit: Audit) -> Iterable[str]:
 
 def _largest_error(audit: Audit) -> Iterable[str]:
     drawn, top = audit.sampled.get("λmax"), audit.top
-    if drawn is None or top is None or len(top.values) == 0 or not (drawn.value and drawn.stderr):
+    if drawn is None or not _known(top) or not (drawn.value and drawn.stderr):
         return
     if not top.converged[0]:
         yield "λmax has not converged: it may be larger, and its error is not known. Give a larger budget."

@@ -114,6 +114,19 @@ def test_a_scheduler_does_not_lead_to_the_original():
     torch.testing.assert_close(everything(risk.model), before, rtol=0, atol=0)
 
 
+def test_an_optimizer_that_copies_its_patched_step_steps_the_copy():
+    class Whole(torch.optim.SGD):
+        def __getstate__(self):
+            return self.__dict__.copy()  # torch's own leaves the scheduler's `step` behind
+
+    risk, optimizer = trained(lambda p: Whole(p, lr=0.1))
+    torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    before = everything(risk.model)
+    found = critical_rate(risk, optimizer)
+    torch.testing.assert_close(everything(risk.model), before, rtol=0, atol=0)
+    assert not found.still
+
+
 def test_all_that_was_tried_is_told_in_order():
     risk, optimizer = trained(OPTIMIZERS["adam"])
     found = critical_rate(risk, optimizer)
