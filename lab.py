@@ -10,6 +10,7 @@
     python3 lab.py grade FILE ...   grade exercise notebooks
     python3 lab.py classroom DIR    write an nbgrader course directory
     python3 lab.py exam DIR         write an exam, drawn from the bank with --seed N
+    python3 lab.py book             make the web book in docs/_build/html
     python3 lab.py bench            measure hesslab beside its peers
 
 Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago".
@@ -377,6 +378,7 @@ COMMANDS = {
     "grade": in_project("classroom/grade.py", "dev"),
     "classroom": in_project("classroom/export.py", "dev"),
     "exam": in_project("classroom/exam.py", "dev"),
+    "book": in_project("authoring/book.py", "book"),
     "bench": bench,
 }
 

@@ -58,11 +58,12 @@ def scoreboard(manifest: Manifest, lessons: list[Lesson], measured: dict[str, di
     yield f"{'claim':6} {'lesson':6} {'verdict on the note':22} {'card':8} {'measured':22} the note's words"
     for claim in examined:
         card = measured.get(claim.id)
-        held, evidence = ("holds", _evidence(card)) if card else ("FAILED", "")
-        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {evidence:22} {_plain(claim.words)}"
+        held, shown = ("holds", evidence(card)) if card else ("FAILED", "")
+        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {shown:22} {_plain(claim.words)}"
 
 
-def _evidence(card: dict) -> str:
+def evidence(card: dict) -> str:
+    """What a card measured, rounded as it shows it, with its tolerance."""
     value, error = card["value"], card["error"]
     row = value if isinstance(value, list) else [value]
     shown = ", ".join("as stated" if v is None else _number(v, error) for v in row)
