@@ -12,7 +12,7 @@ def header(manifest: Manifest, lesson: Lesson, folder: str) -> str:
 
 
 def opened_alone(manifest: Manifest, path: str) -> str:
-    """How to get hesslab; where the course has a public repository, also where to run the notebook at once."""
+    """How to get hesslab; where the course has a public repository, where to run the notebook."""
     where = f"[the course]({manifest.repository})" if manifest.repository else "the course"
     parts = [
         "**Opened alone?** The code needs `hesslab`, which comes with "

@@ -1,4 +1,4 @@
-"""What the course needs in public: launch links, Binder, Codespaces, workflows, a wheel of the library alone."""
+"""What the public needs: launch links, Binder, Codespaces, workflows, the wheel of the library alone."""
 
 import dataclasses
 import json
