@@ -23,7 +23,7 @@ def check_largest_gap(largest_gap: Answer, rng: np.random.Generator) -> Laws:
         top[0] *= 1 + (outliers > 1)  # the largest difference, and not the largest quotient
         size = most + 1 - outliers  # so that the next quotient, after `most`, is huge
         bulk = 0.25 * top[-1] * 0.93 ** np.arange(size) * rng.uniform(0.995, 1.005, size)
-        tail = [1e-6 * bulk[-1], -0.5 * top[-1], -1e-3]
+        tail = [1e-6 * bulk[-1], -0.3 * top[-1], -1e-3]
         values = rng.permutation(np.concatenate([top, bulk, tail]))
         yield _gap_law(largest_gap, values, most, outliers)
 
