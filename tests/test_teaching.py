@@ -24,8 +24,10 @@ def section(identifier, title):
 
 
 def rows(part):
-    table = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
-    return table[2:]  # without its head
+    lines = [
+        line.strip().removeprefix("|").removesuffix("|") for line in part.splitlines() if line[:1] == "|"
+    ]
+    return [[cell.strip() for cell in line.split("|")] for line in lines[2:]]  # without its head
 
 
 def test_every_lesson_has_its_guide_but_those_to_come():
@@ -96,3 +98,36 @@ def test_wrong_answers_come_with_a_reason_and_a_remedy(identifier):
         assert len(row) == 4
         assert all(len(cell) > 2 for cell in row)
     assert "(misconception box)" in section(identifier, "Ask, and what you will hear")
+
+
+INVENTORY = (ROOT / "docs" / "teaching" / "inventory.md").read_text(encoding="utf8")
+
+
+def test_the_inventory_ties_every_wrong_choice_to_a_name():
+    questions, rest = INVENTORY.split("## Questions\n")[1].split("## Key\n")
+    key, names = rest.split("## What each wrong choice diagnoses\n")
+    items = re.split(r"^\*\*(\d+)\.\*\* ", questions, flags=re.MULTILINE)[1:]
+    assert all(re.findall(r"^- (\w)\. \S", item, re.MULTILINE) == list("ABCD") for item in items[1::2])
+    named = {row[0]: row[1] for row in rows(names)}
+    used, rights = set(), []
+    for number, row in zip(items[::2], rows(key), strict=True):
+        item, right, *choices, _ = row
+        assert item == number
+        assert [letter for letter, name in zip("ABCD", choices, strict=True) if not name] == [right]
+        used |= {name for name in choices if name}
+        rights.append(right)
+    assert 12 <= len(rights) <= 16
+    assert max(map(rights.count, "ABCD")) <= 6
+    assert min(map(rights.count, "ABCD")) >= 2
+    assert used == set(named)
+    of_the_course = {
+        exercise.misconception
+        for identifier in GUIDES
+        for exercise in LESSONS[identifier].exercises
+        if exercise.misconception
+    }
+    assert of_the_course <= set(named.values())
+
+
+def test_the_inventory_says_that_it_is_not_validated():
+    assert "**It has not been validated.** No learner has taken it." in INVENTORY
