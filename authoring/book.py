@@ -93,17 +93,10 @@ def _linked(text: str, titles: Mapping[str, str], entries: Mapping[str, Any]) ->
 
 
 def _described(cell: NotebookNode) -> None:
-    """Alt text goes where myst-nb looks for it; a slider, dead without a kernel, leaves its place."""
-    kept = []
+    """Alt text goes where myst-nb looks for it."""
     for output in cell.outputs:
-        data = output.get("data", {})
-        if any("widget" in kind for kind in data):
-            continue
-        if "image/png" in data:
-            alt = output.metadata.get("image/png", {}).get("alt", "")
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
-        kept.append(output)
-    cell.outputs = kept
 
 
 def main(arguments: list[str], root: Path) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from authoring import schedules
 from authoring.manifest import Claim, Lesson, Manifest
 from authoring.run import evidence
 
@@ -89,20 +90,15 @@ def _weeks(manifest: Manifest, weeks: Iterable[Mapping[str, Any]]) -> str:
 
 def _day(manifest: Manifest, day: Mapping[str, Any]) -> str:
     rows = [f"### {day['title']}\n", "| from | minutes | |", "| --- | --- | --- |"]
-    clock = _clock(day["start"])
-    for item in day["schedule"]:
+    for time, item in schedules.clock(day):
         lesson = manifest.lessons.get(item.get("lesson", ""))
-        what = f"{_link(lesson)}: {item['what']}" if lesson else item["what"]
-        rows.append(f"| {clock // 60:02d}:{clock % 60:02d} | {item['minutes']} | {what} |")
-        clock += item["minutes"]
-    rows.append(f"| {clock // 60:02d}:{clock % 60:02d} | | end |")
-    drop = f"\n\nWhen time runs out: {' '.join(day['drop'].split())}" if "drop" in day else ""
-    return "\n".join(rows) + drop + "\n"
-
-
-def _clock(text: str) -> int:
-    hours, minutes = text.split(":")
-    return 60 * int(hours) + int(minutes)
+        exercise = (
+            next((e for e in lesson.exercises if e.name == item.get("exercise")), None) if lesson else None
+        )
+        link = _link(lesson, "exercises" if exercise else "lessons") + ": " if lesson else ""
+        name = f"*{exercise.title}* (`{exercise.name}`), " if exercise else ""
+        rows.append(f"| {time} | {item['minutes'] or ''} | {link}{name}{item['what']} |")
+    return "\n".join(rows) + f"\n\nWhen time runs out: {' '.join(day['drop'].split())}\n"
 
 
 def _minutes(lesson: Lesson) -> float:

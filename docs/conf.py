@@ -28,6 +28,7 @@ html_theme = "sphinx_book_theme"
 html_title = manifest.title
 html_static_path = [str(ROOT / "docs" / "_static")]
 html_css_files = ["book.css"]
+html_favicon = str(ROOT / "docs" / "_static" / "favicon.svg")
 smartquotes = False  # code in a docstring is full of quotes
 html_copy_source = False
 html_show_sourcelink = False
