@@ -73,12 +73,16 @@ def climbing(length):
 
 
 THRESHOLDS = [
-    (r"$2/\eta$", 2 / η, lambda: stability_threshold(gd(η))),
-    (r"$2/\eta$", 2 / η, lambda: stability_threshold(rmsprop(η))),
-    (r"$2/\eta$", 2 / η, lambda: stability_threshold(optimizer(torch.optim.RMSprop))),
-    (r"$2(1+\beta)/\eta$", 2 * (1 + β) / η, lambda: stability_threshold(heavy_ball(η, β))),
+    (r"| gradient descent | $2/\eta$ |", 2 / η, lambda: stability_threshold(gd(η))),
+    (r"| RMSProp | $2/\eta$ |", 2 / η, lambda: stability_threshold(rmsprop(η))),
+    (r"| RMSProp | $2/\eta$ |", 2 / η, lambda: stability_threshold(optimizer(torch.optim.RMSprop))),
     (
-        r"$2(1+\beta)/\eta$",
+        r"| heavy ball, torch's SGD | $2(1+\beta)/\eta$ |",
+        2 * (1 + β) / η,
+        lambda: stability_threshold(heavy_ball(η, β)),
+    ),
+    (
+        r"| heavy ball, torch's SGD | $2(1+\beta)/\eta$ |",
         2 * (1 + β) / η,
         lambda: stability_threshold(optimizer(torch.optim.SGD, momentum=β)),
     ),
@@ -88,12 +92,12 @@ THRESHOLDS = [
         lambda: stability_threshold(optimizer(torch.optim.SGD, momentum=β, dampening=τ)),
     ),
     (
-        r"$2(1+\beta)/((1+2\beta)\eta)$",
+        r"| Nesterov | $2(1+\beta)/((1+2\beta)\eta)$ |",
         2 * (1 + β) / ((1 + 2 * β) * η),
         lambda: stability_threshold(nesterov(η, β)),
     ),
     (
-        r"$2(1+\beta)/((1+2\beta)\eta)$",
+        r"| Nesterov | $2(1+\beta)/((1+2\beta)\eta)$ |",
         2 * (1 + β) / ((1 + 2 * β) * η),
         lambda: stability_threshold(optimizer(torch.optim.SGD, momentum=β, nesterov=True)),
     ),
@@ -103,7 +107,7 @@ THRESHOLDS = [
         lambda: border(look_ahead, 1e-9, 100),
     ),
     (
-        r"$2(1+\beta_1)/((1-\beta_1)\eta)$",
+        r"| Adam | $2(1+\beta_1)/((1-\beta_1)\eta)$ |",
         2 * (1 + β) / ((1 - β) * η),
         lambda: stability_threshold(adam(η, β)),
     ),
@@ -118,17 +122,17 @@ THRESHOLDS = [
         lambda: stability_threshold(optimizer(torch.optim.Adam, weight_decay=ω)),
     ),
     (
-        r"$2/\eta - \omega$",
+        r"| SGD, decay ω | $2/\eta - \omega$ |",
         2 / η - ω,
         lambda: stability_threshold(optimizer(torch.optim.SGD, weight_decay=ω)),
     ),
     (
-        r"$(2/\eta - \omega)(1+\beta_1)/(1-\beta_1)$",
+        r"| AdamW | $(2/\eta - \omega)(1+\beta_1)/(1-\beta_1)$ |",
         (2 / η - ω) * (1 + β) / (1 - β),
         lambda: stability_threshold(optimizer(torch.optim.AdamW, betas=(β, 0.99), weight_decay=ω)),
     ),
     (
-        r"$2\lVert g\rVert/(\eta c)$",
+        r"| clipping at $c$ | $2\lVert g\rVert/(\eta c)$ |",
         2 * g / (η * c),
         lambda: border(lambda curvature: abs(1 - curvature * η * min(1, c / g)) < 1, 1e-9, 1e3),
     ),
