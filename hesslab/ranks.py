@@ -12,8 +12,9 @@ from torch import Tensor
 
 
 def summed(group: Any, part: Tensor) -> Tensor:
-    """The sum of a tensor over the ranks, put in its place."""
+    """The sum of a tensor over the ranks, which may hold it in different layouts."""
     if group is not None:
+        part = part.contiguous()  # the sum is over memory, whatever the strides
         dist.all_reduce(part, group=group)
     return part
 

@@ -29,7 +29,6 @@ x = torch.tensor(np.random.default_rng(0).standard_normal((n, 6)))
 y = torch.tensor(np.random.default_rng(1).integers(0, 4, n))
 y[::7] = -100  # targets that do not count, unevenly
 SHARDS = {
-    "even": lambda rank: [(x[rank::2], y[rank::2])],
     "uneven": lambda rank: [(x[:13], y[:13])] if rank == 0 else [(x[13:50], y[13:50]), (x[50:], y[50:])],
     "pair": lambda rank: (x[:60], y[:60]) if rank == 0 else (x[60:], y[60:]),
     "empty": lambda rank: [(x, y)] if rank == 0 else [],
