@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pybtex.database import parse_file
 
 from authoring import docstrings
 from authoring.manifest import read
@@ -131,6 +132,31 @@ def test_sources_lead_to_the_bibliography(book, pages):
     claim = next(claim for claim in MANIFEST.claims.values() if claim.references)
     lesson = pages[book / "lessons" / f"{MANIFEST.lessons[claim.lesson].stem}.html"]
     assert f"../bibliography.html#{claim.references[0]}" in lesson.links
+
+
+CITATION = re.compile(r"([A-Z][\w’'-]+)(?:,? (?:&|and|et al\.|[A-Z][\w-]+,?))* \(?([12]\d{3})(?=[,;):])")
+
+
+def test_every_citation_in_a_docstring_is_in_the_bibliography():
+    entries = parse_file(str(ROOT / "docs" / "bibliography.bib")).entries
+    known = {
+        (p.last_names[-1].strip("{}"), e.fields["year"])
+        for e in entries.values()
+        for p in e.persons["author"]
+    }
+    known |= {("Arous", "2005"), ("Loan", "2013")}  # two words
+    cited = set()
+    for path in (ROOT / "hesslab").glob("*.py"):
+        text = " ".join(path.read_text(encoding="utf8").split())
+        cited |= {(path.stem, *found) for found in CITATION.findall(text)}
+    assert len(cited) > 40
+    assert not {entry for entry in cited if entry[1:] not in known}
+
+
+def test_every_source_is_cited(book, pages):
+    entries = parse_file(str(ROOT / "docs" / "bibliography.bib")).entries
+    unused = set(entries) - pages[book / "bibliography.html"].anchors
+    assert not unused
 
 
 def test_the_library_page_lists_rooms_with_their_functions(book, pages):
