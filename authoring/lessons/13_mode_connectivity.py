@@ -24,7 +24,8 @@ start()
 # ## 1. Two networks, one line
 #
 # Train the same architecture twice, from other first weights. You get two points $\theta_a$ and $\theta_b$, both with a small loss. **What lies between them?** The shortest way to ask is the straight line $(1-t)\,\theta_a + t\,\theta_b$: the two
-# networks mixed, weight by weight.
+# networks mixed, weight by weight. The question is a practical one, too. Who averages checkpoints, or merges two models into one, stands in the middle of such a line. And it is a question about curvature: a barrier is what the curvature on the way adds up to, and the note
+# says that the Hessian characterizes it. Which Hessian, and where? Section 6 looks at that.
 #
 # The data are 1200 digits to train on; the other 597 are new. The network has two hidden layers of 64 ReLU units, 8970 weights. Adam trains it for 500 steps with batches of 64. We make three networks, and so have three pairs.
 
@@ -288,8 +289,6 @@ def grown(seed, shared, order):
 
 families = [grown(seed, 0, (1, 2)) for seed in range(3)]
 firsts = [family[0] for family in families]
-
-# %%
 tried = barriers(firsts, narrow)
 bent = [bezier_path(narrow, firsts[i], firsts[j], batch_size=128, rng=0).barrier for i, j in PAIRS]
 for name, column in zip(("as they are", "by weights", "by activations"), tried.T, strict=True):
@@ -404,8 +403,6 @@ ends_of = [((thetas[i], thetas[j]), (thetas[i], in_order(risk, thetas[i], thetas
 predicted = np.array([[from_ends(*line)[2] for line in lines] for lines in ends_of])
 too_low = heights[:, [0, 2]] / predicted
 print(f"measured over predicted: straight {row(too_low[:, 0], 1)}; sorted {row(too_low[:, 1], 1)}")
-
-# %%
 figure, axes = panels(1, 2)
 for each, line, title in zip(axes, ends_of[0], ("straight", "sorted"), strict=True):
     values, lower, _ = from_ends(*line)
@@ -440,7 +437,6 @@ def from_curvature(risk, x, y, where, cells=20):
     return -(np.minimum(s, where) * (1 - np.maximum(s, where)) * bends).sum() / cells
 
 
-# %%
 smooth = EmpiricalRisk(network(64, 0, activation="tanh"), cross_entropy, seen)
 pair = [train(network(64, seed, activation="tanh"), seen, 500, [seed, 1]) for seed in range(2)]
 over = barrier(smooth, *pair)
