@@ -243,7 +243,8 @@ for each, judge, label in zip(
     each.plot(t, [judge.value(curves[0].point(r)) for r in t], label="Bézier")
     each.set(xlabel="t", ylabel=label)
 axes[0].set(yscale="log")
-axes[1].legend()
+axes[1].set(ylim=(-0.02, 0.65))
+axes[1].legend(ncols=2, loc="upper center")
 show(
     figure, "The straight line rises to a loss of 1, sorted lines to 0.1; the Bézier curve stays below 0.004."
 )
@@ -341,7 +342,7 @@ for each, name, sheet in zip(axes, corners, sheets, strict=True):
     each.set(title=f"a, b and the {name}")
     for label, u, v in (("a", 0, 0), ("b", 1, 0), (name, 0, 1)):
         each.plot(u, v, "ko")
-        each.text(u + 0.04, v + 0.04, label)
+        each.text(u, v - 0.14, label)
 axes[1].plot(t**2, 2 * t * (1 - t), "k-", linewidth=2.5)
 show(
     figure, "The same a and b: islands in the plane through a third network, one valley in that of the curve."
@@ -357,7 +358,7 @@ show(
 # %%
 u = torch.tensor(np.random.default_rng(7).standard_normal(len(a)))
 Ha, u = hessian(risk, a), u / u.norm()
-print(f"curvature along u: {u @ (Ha @ u):.5f}; largest: {eigsh(Ha, 1, rtol=1e-3, rng=0).values[0]:.3f}")
+print(f"curvature along u: {1e4 * (u @ (Ha @ u)):.1f}e-4; largest: {eigsh(Ha, 1, rtol=1e-3, rng=0).values[0]:.3f}")
 for name, kind, length in (("5u as it is", None, 5.0), ("u normalized", "filter", 1.0)):
     cut = [slice_1d(risk, length * u, [1.0], theta=x, normalize=kind).values[0] for x in (a, stretched(a, 4))]
     print(f"{name}: loss {cut[0]:.4f} there; from the stretched a {cut[1]:.4f}")

@@ -23,22 +23,33 @@ def _distinct(right: Vector, wrong: Mistakes) -> Mistakes:
     return {name: pair for name, pair in pairs.items() if np.abs(pair[0] - right).max() > 1e-3 * size}
 
 
+def _apart(values: list[Any]) -> bool:
+    """Whether no two of these answers are alike, so that each mistake has its own diagnosis."""
+    rows = np.array([np.ravel(value) for value in values], float)
+    size = np.abs(rows).max()
+    return all(np.abs(rows[i] - rows[:i]).max(1).min() > 0.01 * size for i in range(1, len(rows)))
+
+
 @check
 def check_barrier_height(height: Answer, rng: np.random.Generator) -> Laws:
     """The largest excess over the line between the losses of the two ends."""
-    for ends, top, at in (((0.5, 0.9), 2.0, 0.3), ((1.5, 0.2), 1.0, 0.7), ((0.1, 0.1), 3.0, 0.5)):
-        t = np.sort(np.concatenate([[0, 1], rng.uniform(0.05, 0.95, 9)]))
-        bump = top * np.exp(-30 * (t - at) ** 2) * 4 * t * (1 - t)
-        dip = -0.6 * np.sin(np.pi * t) ** 8 * (at != 0.5)
-        yield _height_law(height, t, (1 - t) * ends[0] + t * ends[1] + bump + dip)
+    for a, b in ((0.2, 1.1), (1.5, 0.3), (0.9, 0.5)):
+        while True:
+            t = np.sort(np.concatenate([[0, 1], rng.uniform(0.05, 0.95, 9)]))
+            losses = (1 - t) * a + t * b + np.where(t * (1 - t) > 0, rng.uniform(-0.2, 1, 11), 0)
+            right, mistakes = _heights(t, losses)
+            if _apart([right, *(value for value, _ in mistakes.values())]):
+                break
+        case = f"{len(t)} places, losses {a} and {b} at the ends"
+        advice = "Excess = losses − (1 − t) L(0) − t L(1), and its maximum."
+        yield compare(height(t.copy(), losses.copy()), right, mistakes, "max of the excess", case, advice, 1)
 
 
-def _height_law(height: Answer, t: Vector, losses: Vector) -> Violation | None:
+def _heights(t: Vector, losses: Vector) -> tuple[float, Mistakes]:
     a, b, top = losses[0], losses[-1], losses.max()
     even, between = np.linspace(0, 1, len(t)), "The baseline runs from one end to the other."
     excess = losses - (1 - t) * a - t * b
-    right = np.asarray(excess.max())
-    wrong: Mistakes = {
+    return float(excess.max()), {
         "no-baseline": (top, "This is the largest loss: subtract the line between the ends."),
         "over-the-larger-end": (top - max(a, b), "This is the climb above the larger end. " + between),
         "over-the-mean": (top - (a + b) / 2, "This subtracts the mean of the ends everywhere. " + between),
@@ -48,10 +59,6 @@ def _height_law(height: Answer, t: Vector, losses: Vector) -> Violation | None:
         "mean": (excess.mean(), "This is the mean excess; asked for is the largest."),
         "baseline-at-the-top": (excess[losses.argmax()], "Subtract first, then take the maximum."),
     }
-    case = f"{len(t)} places, losses {a:.2f} and {b:.2f} at the ends"
-    advice = "Excess = losses − (1 − t) L(0) − t L(1), and its maximum."
-    found = height(t.copy(), losses.copy())
-    return compare(found, right, _distinct(right, wrong), "max of the excess", case, advice, 1)
 
 
 @check
@@ -105,52 +112,35 @@ def _flat(parts: list[Vector]) -> Vector:
 @check
 def check_match_units(match: Answer, rng: np.random.Generator) -> Laws:
     """The best permutation by correlations, against a search through all 120."""
-    for noise in (0.4, 1.0, 1.6):
-        A = rng.standard_normal((30, 5))
-        B = A[:, rng.permutation(5)] + noise * rng.standard_normal((30, 5))
-        hint = "a noisy copy in another order"
-        yield _match_law(match, A * rng.uniform(0.3, 3, 5) + 2, B * rng.uniform(0.1, 9, 5) - 4, hint)
-    yield _match_law(match, *_tangled(rng), "a unit that is the most like two others")
+    for case in ("12 examples, 5 units", "12 other examples", "12 examples once more"):
+        while True:
+            A, B = rng.standard_normal((2, 12, 5))
+            A, B = A * rng.uniform(0.2, 5, 5) + 1, B * rng.uniform(0.2, 5, 5) + A[:, ::-1] - 2
+            right, mistakes = _orders(A, B)
+            if _apart([right, *(value for value, _ in mistakes.values())]):
+                break
+        advice = "S[i, j] = correlation of A[:, i] and B[:, j]; linear_sum_assignment(S, maximize=True)[1]."
+        yield compare(match(A.copy(), B.copy()), right, mistakes, "the largest Σ S[i, p[i]]", case, advice, 3)
 
 
-def _tangled(rng: np.random.Generator) -> tuple[Vector, Vector]:
-    """Units for which each mistake of `_orders` shows: drawn until they do."""
-    while True:
-        A, B = rng.standard_normal((2, 12, 5))
-        A, B = A * rng.uniform(0.2, 5, 5) + 1, B * rng.uniform(0.2, 5, 5) + A[:, ::-1] - 2
-        right, *others = _orders(A, B)
-        if all(np.any(other != right) for other in others):
-            return A, B
-
-
-def _orders(A: Vector, B: Vector) -> list[NDArray[np.intp]]:
-    """The right order, the favourites, the orders by covariance, by plain products and by |correlation|."""
-    S = np.corrcoef(A.T, B.T)[: A.shape[1], A.shape[1] :]
-    covariance = (A - A.mean(0)).T @ (B - B.mean(0))
-    return [_best(S), S.argmax(1), _best(covariance), _best(A.T @ B), _best(abs(S))]
+def _orders(A: Vector, B: Vector) -> tuple[NDArray[np.intp], Mistakes]:
+    S, covariance = np.corrcoef(A.T, B.T)[:5, 5:], (A - A.mean(0)).T @ (B - B.mean(0))
+    order = _best(S)
+    return order, {
+        "minimized": (_best(-S), "This is the worst order: SciPy minimizes unless told maximize=True."),
+        "inverse": (np.argsort(order), "p[i] is the unit of B that belongs to unit i of A: transpose S."),
+        "greedy": (S.argmax(1), "Each unit took its favourite: two may want the same. Assign them together."),
+        "covariance": (_best(covariance), "Loud units win: divide by the standard deviations."),
+        "not-centred": (_best(A.T @ B), "Subtract the mean of each unit first, and divide by its deviation."),
+        "absolute": (_best(abs(S)), "A correlation of −1 is no likeness: keep the sign."),
+        "rows": (np.arange(len(S)), "These are the row numbers; the permutation is the second array."),
+    }
 
 
 def _best(S: Vector) -> NDArray[np.intp]:
     """The permutation of the largest sum, among all."""
     orders = np.array(list(permutations(range(len(S)))))
     return np.asarray(orders[S[np.arange(len(S)), orders].sum(1).argmax()])
-
-
-def _match_law(match: Answer, A: Vector, B: Vector, case: str) -> Violation | None:
-    order, favourites, covariance, products, absolute = _orders(A, B)
-    worst = _best(-np.corrcoef(A.T, B.T)[: A.shape[1], A.shape[1] :])
-    wrong: Mistakes = {
-        "minimized": (worst, "This is the worst order: SciPy minimizes unless told maximize=True."),
-        "inverse": (np.argsort(order), "p[i] is the unit of B that belongs to unit i of A: transpose S."),
-        "greedy": (favourites, "Each unit took its favourite: two may want the same. Assign them together."),
-        "covariance": (covariance, "Loud units win: divide by the standard deviations."),
-        "not-centred": (products, "Subtract the mean of each unit first, and divide by its deviation."),
-        "absolute": (absolute, "A correlation of −1 is no likeness: keep the sign."),
-        "rows": (np.arange(len(order)), "These are the row numbers; the permutation is the second array."),
-    }
-    right, found = order.astype(float), match(A.copy(), B.copy())
-    advice = "S[i, j] = correlation of A[:, i] and B[:, j]; linear_sum_assignment(S, maximize=True)[1]."
-    return compare(found, right, _distinct(right, wrong), "the largest Σ S[i, p[i]]", case, advice, 3)
 
 
 @check
@@ -196,11 +186,12 @@ class _Product:
 @check
 def check_barrier_from_ends(height: Answer, rng: np.random.Generator) -> Laws:
     """Where two parabolas meet, found by bisection."""
-    for scale, length in ((1.0, 1.0), (9.0, 3.0), (0.2, 0.5)):
-        roots = [rng.standard_normal((4, 4)) for _ in range(2)]
+    for curvatures, length in (((1.0, 4.7), 1.7), ((9.0, 0.7), 3.0), ((0.3, 3.1), 0.6)):
+        roots = rng.standard_normal((2, 4, 4))
         d = rng.standard_normal(4)
-        matrices = roots[0] @ roots[0].T, scale * roots[1] @ roots[1].T + 0.1 * np.eye(4)
-        yield _ends_law(height, *matrices, d * length / float(np.linalg.norm(d)))
+        d *= length / np.linalg.norm(d)
+        A, B = (q / (d @ R @ R.T @ d) * R @ R.T for q, R in zip(curvatures, roots, strict=True))
+        yield _ends_law(height, A, B, d)
 
 
 def _ends_law(height: Answer, A: Vector, B: Vector, d: Vector) -> Violation | None:
