@@ -59,7 +59,7 @@ a, b, c = thetas = [train(network(64, seed), seen, 500, [seed, 1]) for seed in r
 
 # %%
 straight = barrier(risk, a, b)
-print(straight)
+print(f"{straight}; length {(b - a).norm():.1f}")
 for name, theta in (("a", a), ("b", b), ("middle", (a + b) / 2)):
     print(f"{name}: loss {risk.value(theta):.4f}, errors on new digits {mistakes.value(theta):.3f}")
 
@@ -68,7 +68,7 @@ for name, theta in (("a", a), ("b", b), ("middle", (a + b) / 2)):
 #
 # $$B(\theta_a, \theta_b) \;=\; \max_{0\le t\le 1}\; \Big[ L\big((1-t)\theta_a + t\,\theta_b\big) - (1-t)\,L(\theta_a) - t\,L(\theta_b) \Big] .$$
 #
-# At the ends the bracket is 0, so $B \ge 0$. For a convex loss $B = 0$: that is the definition of convexity. Others subtract the mean of the two end losses (`frankle2020`), or the larger one. For ends as alike as ours it hardly matters; below we will meet ends where it does.
+# At the ends the bracket is 0, so $B \ge 0$. A loss is convex exactly if $B = 0$ for every two points: that is the definition of convexity. Others subtract the mean of the two end losses (`frankle2020`), or the larger one. For ends as alike as ours it hardly matters; below we will meet ends where it does.
 #
 # A grid of $t$ can miss the top. `barrier` looks at 21 places, then eight times where the top may be hiding, and says by how much it may still be too low: the number after "up to". The bound is not a theorem. It assumes that between two places the curve bends at most twice as much as at them.
 #
@@ -101,7 +101,11 @@ print(f"all outputs agree; distance {(twin - b).norm():.1f}, length of θ {b.nor
 
 # %%
 question = "A network and its own shuffled twin, the same function. Between them the barrier is"
-choices = ["zero: it is the same network", "lower than between different networks", "as high or higher"]
+choices = [
+    "zero: it is the same network",
+    "lower than between different networks",
+    "about as high, or higher",
+]
 predict("twin", question, choices, answer=None)
 
 
@@ -116,7 +120,7 @@ selves = [barrier(risk, theta, shuffled(theta, seed)).height for seed, theta in 
 print(f"two networks: {row(strangers)};  a network and its twin: {row(selves)}")
 
 # %% [markdown]
-# The barrier from a network to *itself* is at least as high as that to a stranger. So a barrier on the straight line is no evidence that two networks differ. Mostly it says that their units stand in another order. Mixing unit 7 of the one with unit 7 of the other mixes two things that have
+# The barrier from a network to *itself* is about as high as that to a stranger. So a barrier on the straight line is no evidence that two networks differ. Mostly it says that their units stand in another order. Mixing unit 7 of the one with unit 7 of the other mixes two things that have
 # nothing to do with each other.
 #
 # The Hessian is shuffled along. If $P$ is the matrix of the reordering, $L(P\theta) = L(\theta)$ for all θ gives $H(P\theta) = P\,H(\theta)\,P^\top$: **all eigenvalues are the same**. `shuffled` is linear, so it can act on any vector, and the identity can be tested with one product.
@@ -196,7 +200,7 @@ found = [falls, *largest, heights[:, 2].min() / ends.max()]
 claim("3.3d", found, holds=lambda m: m[0] > 5 and m[1] > 2 * m[2] > 3 * m[3] and m[4] > 5)
 
 # %% [markdown]
-# Where the sentence fails: give $b$ another address of the *other* kind. Multiply what comes into the first hidden layer by α, divide what goes out. The function is the same, and so is the set of its twins. But sorting cannot undo a rescaling.
+# Where the sentence fails: give $b$ another address of the *other* kind. Multiply what comes into the first hidden layer by α, divide what goes out. The function is the same. But sorting cannot undo a rescaling.
 
 
 # %%
@@ -210,7 +214,7 @@ print("α = 1, 2, 4, 8: sorted barrier", row(scaled))
 assert scaled[3] > 5 * scaled[0]
 
 # %% [markdown]
-# The same two functions, and the bump is back. "Modulo permutation" means modulo permutation only. It works for trained networks because training from like first weights leaves the scales of the layers alike.
+# The same two functions, and the bump is back. "Modulo permutation" means modulo permutation only. That it helps trained networks as they are is owed, presumably, to training that starts from like scales and leaves them alike.
 #
 # ## 4. Around, not across
 #
@@ -273,7 +277,7 @@ for alpha in (1, 8):
     print(f"α = {alpha}: loss {risk.value(end):.4f}, λmax {largest:.2f}")
 
 # %% [markdown]
-# A flat minimum and one many times sharper, connected without the slightest climb. Flatness is not what connects them.
+# A flat network and one 18 times as sharp, connected without the slightest climb. Flatness is not what connects them.
 #
 # Now something harder: 1000 examples of mnist1d, width 32, 600 steps with a larger rate. These networks do not get to the bottom; their losses are about 0.4. (We need them again in Section 7.)
 
@@ -352,13 +356,14 @@ show(
 # Left: three islands in a sea of high loss; "obviously" three separate minima. Right: the same $a$ at (0, 0), the same $b$ at (1, 0), the same straight dashed line over the same hill, and around it a valley. A plane in which two points lie apart shows that they lie apart *in this plane*. (`garipov2018` open their paper with such a pair
 # of pictures.)
 #
-# Slices along a line mislead in two more ways. **A random direction** sees the mean of the eigenvalues, never the largest. And **the length of a direction** means nothing as long as weights can be rescaled: `stretched(a, 4)` is the same function, but the same step is another one there. Filter normalization gives each row of the direction the length of the same row of the weights, and
+# Slices along a line mislead in two more ways. **A random direction** sees, on average, the mean of the eigenvalues, and practically never the largest. And **the length of a direction** means nothing as long as weights can be rescaled: `stretched(a, 4)` is the same function, but the same step is another one there. Filter normalization gives each row of the direction the length of the same row of the weights, and
 # leaves out the biases (`li2018vis`).
 
 # %%
 u = torch.tensor(np.random.default_rng(7).standard_normal(len(a)))
 Ha, u = hessian(risk, a), u / u.norm()
-print(f"curvature along u: {1e4 * (u @ (Ha @ u)):.1f}e-4; largest: {eigsh(Ha, 1, rtol=1e-3, rng=0).values[0]:.3f}")
+sharpest = eigsh(Ha, 1, rtol=1e-3, rng=0).values[0]
+print(f"curvature along u: {1e4 * (u @ (Ha @ u)):.1f}e-4; largest: {sharpest:.3f}")
 for name, kind, length in (("5u as it is", None, 5.0), ("u normalized", "filter", 1.0)):
     cut = [slice_1d(risk, length * u, [1.0], theta=x, normalize=kind).values[0] for x in (a, stretched(a, 4))]
     print(f"{name}: loss {cut[0]:.4f} there; from the stretched a {cut[1]:.4f}")
@@ -383,7 +388,7 @@ for (i, j), curve in zip(PAIRS, curves, strict=True):
 assert (np.diff(quotients, axis=1) < 0).all()
 
 # %% [markdown]
-# Each row is a pair. (Along the random direction of Section 5 the same unit gives 5.4.) The order is right, three times of three: where the way is good, the curvature at its beginning is small. A valley with a flat floor must begin flat, so a small quotient is *necessary* for a low path. Is it sufficient? Make the prediction a number.
+# Each row is a pair. (Along the random direction of Section 5 the same unit gives 5.4.) The order is right, three times of three: where the way is good, the curvature at its beginning is small. On a path of exactly constant loss that begins where the gradient is zero, the quotient along the tangent is exactly zero (differentiate twice). So flat directions are *necessary* for flat paths. Are they sufficient? Make the prediction a number.
 #
 # With the gradient $g$ and the Hessian at $a$, the loss along $d = \theta_b - \theta_a$ is predicted as $L_a + t\,g^\top d + \tfrac{t^2}{2}d^\top H d$. One such parabola bends upwards for ever and has no barrier. So take one from each end, and where they meet, change over: the lower of the two.
 
@@ -416,13 +421,13 @@ show(
 )
 
 # %% [markdown]
-# On the straight line the prediction is six to eight times too low, for each pair. (Lesson 01 met such a number.) On the sorted line it is too low by less than a factor of two: the barrier there is small, and the quadratic model still means something where the parabolas meet. **The ends are fair judges of a small barrier, and poor ones of a large.**
-# The quotients at the ends are tiny, and the distance is 26: squared, and divided by 8, even a tiny curvature makes a visible bump, and what the third and fourth derivatives make of that distance, the ends cannot say.
+# On the straight line the prediction is six to eight times too low, for each pair. (A quadratic model belongs to a neighbourhood, said Lesson 01.) On the sorted line it is too low by less than a factor of two: the barrier there is small, and the quadratic model still means something where the parabolas meet. **The ends are fair judges of a small barrier, and poor ones of a large.**
+# The quotients at the ends are tiny, and the distance is 25.8: squared, and divided by 8, even a tiny curvature makes a visible bump, and what the third and fourth derivatives make of that distance, the ends cannot say.
 #
 # > **Misconception: "flat ends, hence a flat path; a barrier, hence separate minima".** The first is the last figure: flatness is a statement about a neighbourhood, and $b$ is not in the neighbourhood of $a$. The second is Section 2: a network has a barrier to its own twin, to which it is connected by a curve as well.
 # > The exit ticket asks for both.
 #
-# And the *spectrum* knows less than the quotients. $\theta_b$ and the sorted $\theta_b$ have the same eigenvalues, all 8970 of them, and so has the twin. Their barriers to $a$ differ by a factor of ten. No function of the spectra at the two ends, however clever, can give both.
+# And the *spectrum* knows less than the quotients. $\theta_b$ and the sorted $\theta_b$ have the same eigenvalues, all 8970 of them, and so has the twin. Their barriers to $a$ differ by a factor of more than ten. No function of the spectra at the two ends, however clever, can give both.
 #
 # Is there nothing exact? There is. Put $\varphi(t) = L\big((1-t)\theta_a + t\theta_b\big)$, so that $\varphi''(s) = d^\top H(\theta(s))\,d$. Integrate twice, with both ends held:
 #
@@ -467,7 +472,7 @@ claim(
 # ## 7. Children of one ancestor
 #
 # There is one more way to have no barrier: be siblings. Train a network for $k$ steps. Copy it. Train the two copies on, with other batches, to the end. `frankle2020` call a network *stable* after $k$ steps if such children have no barrier between them. On the hard data we keep the number of steps, 600, and vary the $k$ that are shared.
-# (After the split each child begins with a fresh Adam.)
+# (After the split each child begins with a fresh Adam. And they measure error rates; we stay with the loss.)
 
 # %%
 question = "mnist1d, width 32: the children of one untrained network (k = 0) have, to each other,"
