@@ -1,6 +1,6 @@
 """Execute lessons without a browser, and print the scoreboard of claims.
 
-    python authoring/run.py [NN …]       all lessons that stand, or those named
+    python authoring/run.py [NN … | TRACK]       all lessons that stand, those named, or those of a track
 
 Nothing is written. A lesson that fails is named with its cell; the others still run.
 """
@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from authoring import schedules
 from authoring.execute import ExecutionError, execute
 from authoring.manifest import Lesson, Manifest, read
 
@@ -58,11 +59,12 @@ def scoreboard(manifest: Manifest, lessons: list[Lesson], measured: dict[str, di
     yield f"{'claim':6} {'lesson':6} {'verdict on the note':22} {'card':8} {'measured':22} the note's words"
     for claim in examined:
         card = measured.get(claim.id)
-        held, evidence = ("holds", _evidence(card)) if card else ("FAILED", "")
-        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {evidence:22} {_plain(claim.words)}"
+        held, shown = ("holds", evidence(card)) if card else ("FAILED", "")
+        yield f"{claim.id:6} {claim.lesson:6} {claim.verdict:22} {held:8} {shown:22} {_plain(claim.words)}"
 
 
-def _evidence(card: dict) -> str:
+def evidence(card: dict) -> str:
+    """What a card measured, rounded as it shows it, with its tolerance."""
     value, error = card["value"], card["error"]
     row = value if isinstance(value, list) else [value]
     shown = ", ".join("as stated" if v is None else _number(v, error) for v in row)
@@ -95,18 +97,22 @@ def _executed(lesson: Lesson, root: Path, bar: tqdm) -> NotebookNode:
 def main(arguments: list[str], root: Path) -> int:
     """The command line; 0 where all cards hold, 1 where a lesson failed, 2 for one that is not there."""
     try:
-        standing = {lesson.id for lesson in read(root).lessons.values() if lesson.stands}
+        manifest = read(root)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    if unknown := sorted(set(arguments) - standing):
+    tracks = {track["id"]: schedules.path(track) for track in manifest.tracks}
+    wanted = [lesson for name in arguments for lesson in tracks.get(name, [name])]
+    standing = {lesson.id for lesson in manifest.lessons.values() if lesson.stands}
+    if unknown := sorted(set(wanted) - standing):
         print(
-            f"{unknown[0]} is no lesson that stands; give some of {', '.join(sorted(standing))}",
+            f"{unknown[0]} is no lesson that stands; give some of {', '.join(sorted(standing))}, "
+            f"or a track: {', '.join(tracks)}",
             file=sys.stderr,
         )
         return 2
     try:
-        return min(1, run(root, tuple(arguments)))
+        return min(1, run(root, tuple(wanted)))
     except KeyboardInterrupt:
         print("\nStopped. No notebook was changed.", file=sys.stderr)
         return 130
