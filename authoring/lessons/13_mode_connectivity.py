@@ -101,11 +101,7 @@ print(f"all outputs agree; distance {(twin - b).norm():.1f}, length of θ {b.nor
 
 # %%
 question = "A network and its own shuffled twin, the same function. Between them the barrier is"
-choices = [
-    "zero: it is the same network",
-    "lower than between different networks",
-    "about as high, or higher",
-]
+choices = ["zero: the same network", "lower than between strangers", "about as high, or higher"]
 predict("twin", question, choices, answer=None)
 
 
