@@ -61,7 +61,7 @@ def barrier_height(t, losses):
 #
 # A network with one hidden layer computes $W_2\,\sigma(W_1 x + b_1) + b_2$, with σ acting on each unit alone. Give its hidden units a new order: **unit $i$ becomes what was unit $p[i]$.** The outputs must stay as they are, for every $x$.
 #
-# Three of the four arrays change. Return all four as a list, in the order in which they came, as new arrays.
+# Three of the four arrays change. Return all four as a list, in the order in which they came.
 #
 # <details><summary>Hint 1</summary>
 #
