@@ -325,7 +325,7 @@ TICKET = (
         ),
         1,
         {
-            0: "Sorted first, and with 1200 steps, the climb was gone. Section 4.",
+            0: "Sorted first, and with 800 steps, the climb was gone. Section 4.",
             2: "The spectra do not know the way. Section 6.",
             3: "Such a plane shows islands even where a valley exists. Section 5.",
         },
