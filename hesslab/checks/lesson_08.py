@@ -334,12 +334,12 @@ TICKET = (
         ),
         2,
         {
-            0: "Averaging over examples costs K-FAC about 70 % of a block here, with no bug at all. You would not "
-            "know which of the two you see. Section 5.",
-            1: "With the squared error, yes. With the cross-entropy M = diag(p) − p pᵀ differs from example to "
-            "example, so that even the last block is not exact. Section 5.",
-            3: "It replaces a mean of Kronecker products by a product of means. With one example both are the "
-            "same. Section 5.",
+            0: "Averaging over examples costs K-FAC about 70 % of a block here, with no bug at all. "
+            "You would not know which of the two you see. Section 5.",
+            1: "With the squared error, yes. With the cross-entropy M = diag(p) − p pᵀ differs from "
+            "example to example, so that even the last block is not exact. Section 5.",
+            3: "It replaces a mean of Kronecker products by a product of means. With one example "
+            "both are the same. Section 5.",
         },
     ),
 )
