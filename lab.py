@@ -10,7 +10,12 @@
     python3 lab.py grade FILE ...   grade exercise notebooks
     python3 lab.py classroom DIR    write an nbgrader course directory
     python3 lab.py exam DIR         write an exam, drawn from the bank with --seed N
+    python3 lab.py book             make the web book in docs/_build/html
     python3 lab.py bench            measure hesslab beside its peers
+    python3 lab.py wheels [DIR]     put every package into DIR (default: wheels), for a room without network
+
+Several processes, each with a shard of the data (the pattern is benchmarks/ranks.py):
+    .venv/bin/python -m torch.distributed.run --standalone --nproc-per-node 2 SCRIPT
 
 Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago".
 """
@@ -33,6 +38,7 @@ BIN = ENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 MARK = ENV / "hesslab.json"
 LOG = ENV / "install.log"
+WHEELS = ROOT / "wheels"  # where this folder exists, packages come from it alone
 FIRST_PAGE = "lab/tree/lessons/00_start_here.ipynb"
 SECOND_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
 
@@ -60,8 +66,9 @@ def setup(extra):
         make_environment()
     extras = sorted({extra, *done["extras"]})
     print(f"Installing into {ENV}. The first time this takes a few minutes.", flush=True)
-    install_torch()
-    pip("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
+    settings = offline() if extras == ["lab"] else {}
+    install_torch(settings)
+    pip("-c", "constraints.txt", "-e", f".[{','.join(extras)}]", settings=settings)
     ask_no_questions()
     MARK.write_text(json.dumps({"home": home(), "inputs": inputs(), "extras": extras}), encoding="utf8")
 
@@ -118,34 +125,68 @@ def ask_no_questions():
     (settings / "overrides.json").write_text(json.dumps(overrides), encoding="utf8")
 
 
-def install_torch():
+def install_torch(settings):
     """Install torch first, so that a machine without an NVIDIA driver does not fetch gigabytes of CUDA."""
-    pinned = next(
-        line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch==")
-    )
-    if succeeds(PYTHON, "-c", "import torch"):
-        return
-    if succeeds(PYTHON, "-m", "pip", "install", "--no-index", "--no-deps", pinned):
+    if not succeeds(PYTHON, "-c", "import torch"):
+        fetch_torch("install", settings=settings)
+
+
+def fetch_torch(*action, settings=None):
+    """Let pip install or download the torch that the outputs were made with."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf8").split()
+    pinned = next(line for line in lines if line.startswith("torch=="))
+    pip_does = (PYTHON, "-m", "pip", *action)
+    if succeeds(*pip_does, "--no-index", "--no-deps", pinned, settings=settings):
         return  # a wheel that pip's own configuration points to
     if sys.platform == "linux" and not shutil.which("nvidia-smi"):
-        succeeds(
-            PYTHON, "-m", "pip", "install", "--index-url", "https://download.pytorch.org/whl/cpu", pinned
-        )
+        torch_index = "https://download.pytorch.org/whl/cpu"
+        succeeds(*pip_does, "--index-url", torch_index, pinned, settings=settings)
 
 
-def succeeds(*command):
+def wheels(*arguments):
+    """Every package that lab.py needs on a machine like this one, as files in a folder to carry around."""
+    if len(arguments) > 1 or any(a.startswith("-") for a in arguments):
+        raise Problem("lab.py wheels takes one folder, as in: python3 lab.py wheels wheels")
+    folder = Path(arguments[0]).resolve() if arguments else WHEELS
+    setup("lab")
+    folder.mkdir(parents=True, exist_ok=True)
+    fetch = ("download", "-d", str(folder), "--find-links", str(folder))
+    fetch_torch(*fetch)
+    if call(
+        "pip", *fetch, "-q", "--disable-pip-version-check", "-c", "constraints.txt", ".[lab]", "setuptools"
+    ):
+        raise Problem(f"Not every package could be fetched into {folder}; start again with the same command.")
+    for own in folder.glob("hesslab-*"):
+        own.unlink()  # the course brings its own
+    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    print(f"{len(list(folder.iterdir()))} packages, {size:.0f} MB, are in {folder}.")
+    print("Copy the whole course with that folder, named wheels, beside lab.py: then python3 lab.py needs no")
+    print(
+        "network. It serves machines with this system and this version of Python; make it once for each kind."
+    )
+    return 0
+
+
+def offline():
+    """Settings for pip: where there is a folder of wheels, nothing else is asked."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)} if WHEELS.is_dir() else {}
+
+
+def succeeds(*command, settings=None):
     """Say whether the command ends well; its output goes to the log of the installation."""
     with open(LOG, "a", encoding="utf8") as log:
-        return subprocess.call([str(c) for c in command], cwd=ROOT, stdout=log, stderr=log) == 0
+        pipes = {"stdout": log, "stderr": log, "env": {**os.environ, **(settings or {})}}
+        return subprocess.call([str(c) for c in command], cwd=ROOT, **pipes) == 0
 
 
-def pip(*arguments):
+def pip(*arguments, settings):
     """Install packages, with one moving line for its progress and its whole output in a log."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf8"}
     tail = []
     with open(LOG, "a", encoding="utf8") as log:
-        process = subprocess.Popen(command, cwd=ROOT, errors="replace", **pipes)
+        environ = {**os.environ, **settings}
+        process = subprocess.Popen(command, cwd=ROOT, errors="replace", env=environ, **pipes)
         for line in process.stdout:
             log.write(line)
             tail = [*tail, line.strip()][-40:]
@@ -377,7 +418,9 @@ COMMANDS = {
     "grade": in_project("classroom/grade.py", "dev"),
     "classroom": in_project("classroom/export.py", "dev"),
     "exam": in_project("classroom/exam.py", "dev"),
+    "book": in_project("authoring/book.py", "book"),
     "bench": bench,
+    "wheels": wheels,
 }
 
 

@@ -1,5 +1,6 @@
 """The Markdown that `course.yml` gives to a notebook: headers, claim cards, headings of exercises."""
 
+import re
 from collections.abc import Iterable
 
 from authoring.manifest import Claim, Exercise, Lesson, Manifest
@@ -7,7 +8,33 @@ from authoring.manifest import Claim, Exercise, Lesson, Manifest
 
 def header(manifest: Manifest, lesson: Lesson, folder: str) -> str:
     """The first cell of a notebook in `lessons` or in `exercises` (and so in `solutions`)."""
-    return _lesson_header(manifest, lesson) if folder == "lessons" else _exercise_header(lesson)
+    return _lesson_header(manifest, lesson) if folder == "lessons" else _exercise_header(manifest, lesson)
+
+
+def opened_alone(manifest: Manifest, path: str) -> str:
+    """How to get hesslab; where the course has a public repository, where to run the notebook."""
+    where = f"[the course]({manifest.repository})" if manifest.repository else "the course"
+    parts = [
+        "**Opened alone?** The code needs `hesslab`, which comes with "
+        f"{where}: clone it, then `python3 lab.py`."
+    ]
+    if links := launches(manifest.repository, path):
+        named = ", ".join(f"[{name}]({link})" for name, link in links.items())
+        parts.append(f"Or run it on {named}; on Colab, `%pip install git+{manifest.repository}` first.")
+    return " ".join(parts)
+
+
+def launches(repository: str, path: str) -> dict[str, str]:
+    """Where a notebook of a GitHub repository runs in a browser: name -> address; {} for any other place."""
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", repository)
+    if not found:
+        return {}
+    name = found[1]
+    return {
+        "Binder": f"https://mybinder.org/v2/gh/{name}/HEAD?urlpath=lab/tree/{path}",
+        "Colab": f"https://colab.research.google.com/github/{name}/blob/main/{path}",
+        "Codespaces": f"https://codespaces.new/{name}",
+    }
 
 
 def claim_card(manifest: Manifest, claim: Claim) -> str:
@@ -66,11 +93,12 @@ def _lesson_header(manifest: Manifest, lesson: Lesson) -> str:
         else "**What you need.** Nothing but this notebook.",
         f"**Time.** {_time(lesson)}.",
         f"**What is examined.** {_examined(manifest, lesson, claims)}." if claims else "",
+        opened_alone(manifest, f"lessons/{lesson.stem}.ipynb"),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _exercise_header(lesson: Lesson) -> str:
+def _exercise_header(manifest: Manifest, lesson: Lesson) -> str:
     minutes = sum(exercise.minutes for exercise in lesson.exercises)
     points = sum(exercise.points for exercise in lesson.exercises)
     return "\n\n".join(
@@ -83,6 +111,7 @@ def _exercise_header(lesson: Lesson) -> str:
             "reread. An answer that you have not begun counts as not attempted: the notebook runs from top "
             "to bottom at any time. "
             f"The answers are in `solutions/{lesson.stem}.ipynb`.",
+            opened_alone(manifest, f"exercises/{lesson.stem}.ipynb"),
         ]
     )
 

@@ -10,8 +10,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from authoring.sources import NO_STORE
-
+NO_STORE = "no-store"  # a tag: the outputs of such a cell are not kept
 CELL_TIMEOUT = 300  # seconds; a whole lesson has 60
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

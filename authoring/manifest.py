@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from authoring import fields
+from authoring import fields, schedules
 
 VERDICTS = ("right", "right with conditions", "loose", "contested", "wrong")
 KINDS = ("worked", "faded", "free")  # how much of the way is shown
@@ -210,6 +210,8 @@ def _track(entry: Any, lessons: Mapping[str, Lesson]) -> Mapping[str, Any]:
         raise ValueError(f"course.yml, tracks: {entry!r} has no id and title")
     for key, identifier in _mentioned(entry):
         fields.known(identifier, lessons, f"course.yml, track {entry['id']}: {key}")
+    for day in entry.get("days", ()):
+        schedules.check(day, lessons, f"track {entry['id']}")
     return entry
 
 

@@ -19,6 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from authoring import cards
+from authoring.execute import NO_STORE
 from authoring.manifest import KINDS, Lesson, Manifest
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -28,7 +29,7 @@ PLACEHOLDER = re.compile(r"\{\{\s*([a-z]+)(?:\s+([\w.\-]+))?\s*\}\}")
 ACTS, THINGS = ("begin", "end", "start", "stop"), ("solution", "answer", "hidden tests", "mark scheme")
 MARKERS = [f"{act} {thing}" for act in ACTS for thing in THINGS] + ["to remove solution", "remove solution"]
 LABELS, FILLERS = {"solution", "solutions", "answer", "answers"}, {"the", "of", "a", "your", "here", "this"}
-NO_STORE, IGNORED = "no-store", "nbval-ignore-output"
+IGNORED = "nbval-ignore-output"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

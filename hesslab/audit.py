@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hesslab.critical import CriticalRate, critical_rate
-from hesslab.curvature import _derived, blocks, hessian
+from hesslab.curvature import _at_floor, _derived, blocks, hessian
 from hesslab.density import SpectralMeasure, slq
 from hesslab.lanczos import EigenPairs, _reported, eigsh
 from hesslab.operators import Operator, counted, generator
@@ -29,6 +29,7 @@ RTOL = 1e-3  # of the sharpness; its error is then of the order of RTOL²
 FLAT = 1e-2  # eigenvalues within ± FLAT · λmax are called flat
 PROBES = 4  # for the trace on parts of the data
 RUNS = 2  # of Lanczos for the density: its fractions are limited by their steps, not by their number
+FLOORED = 0.5  # of the sharpest direction, where the optimizer's scaling is not to be relied on
 LEAST = 60  # products
 
 
@@ -242,6 +243,13 @@ def _edge(work: _Work) -> dict[str, Any]:
     work.purse.interrupted |= _cut_short(pairs)
     groups, plain = work.optimizer.param_groups, isinstance(work.optimizer, torch.optim.SGD)
     plain &= not any(group["weight_decay"] or group["lr"] != groups[0]["lr"] for group in groups)
+    share = float((pairs.vectors[:, 0] ** 2)[_at_floor(work.optimizer, work.risk)].sum())
+    if share > FLOORED:
+        found |= work.noted(
+            f"{share:.0%} of the sharpest direction is in weights of which {named['optimizer']} has seen "
+            "almost no gradient so far, so that ε alone limits its step there: the first gradient changes "
+            "that scaling at once, and the ratio says little about the run."
+        )
     return {**found, "top": pairs} if plain else found
 
 

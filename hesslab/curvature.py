@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesslab import ranks
 from hesslab.lockstep import Blocks
 from hesslab.losses import differentiated_middle, likelihood_middle, outer_middle, with_ignored
 from hesslab.operators import Operator, generator
@@ -90,7 +91,7 @@ def fisher(
 
     def build(risk: EmpiricalRisk, term: _Term, groups: Groups) -> Map:
         z = require_tensor(term.outputs)
-        drawn = sample(z.detach(), np.random.default_rng([seed, term.index]))
+        drawn = sample(z.detach(), np.random.default_rng([seed, ranks.rank(risk.group), term.index]))
         return sandwich_map(
             term, groups, outer_middle(risk.loss, z, with_ignored(risk.loss, drawn, term.targets))
         )
@@ -147,8 +148,9 @@ def preconditioned(
     (centred RMSprop: v − m², AMSGrad: the largest v). Where groups have other learning rates than the first,
     P carries their ratio. Weight decay λ is part of the matrix, as each optimizer applies it: coupled (SGD,
     RMSprop, Adam), P^(−1/2) (H + λ) P^(−1/2); decoupled (AdamW), P^(−1/2) H P^(−1/2) + λ.
-    `weight_decay=False` leaves it out. `H` comes from this module; for one that was wrapped, give the `risk`
-    it is of. Costs no product at the call. Raises ValueError for other optimizers, for a parameter that the
+    `weight_decay=False` leaves it out. A parameter without state beside others that have one got no gradient
+    so far, and is held still: P = ∞. `H` comes from this module; for one that was wrapped, give the `risk` it
+    is of. Costs no product at the call. Raises ValueError for other optimizers, for a parameter that the
     optimizer does not hold, and before its first step. (Cohen et al. 2022, §2; Loshchilov & Hutter 2019, §2)
 
     >>> x = torch.ones(2, 1, dtype=torch.float64)
@@ -186,12 +188,29 @@ def _scaling(optimizer: torch.optim.Optimizer, name: str, parameter: Tensor) -> 
         )
     state = optimizer.state.get(parameter, {})
     if kind is not torch.optim.SGD and not state:
+        if optimizer.state:
+            return torch.tensor(torch.inf), 0.0, 0.0
         raise ValueError(f"{kind.__name__} has no state for {name!r} yet; take one step first")
     reference = float(optimizer.param_groups[0]["lr"])
     rate = float(group["lr"]) / reference if reference else 1.0
     decay = float(group["weight_decay"])
     decoupled = kind is torch.optim.AdamW or group.get("decoupled_weight_decay", False)
     return _SCALES[kind](state, group) / rate, 0.0 if decoupled else decay, rate * decay if decoupled else 0.0
+
+
+def _at_floor(optimizer: torch.optim.Optimizer, risk: EmpiricalRisk) -> Tensor:
+    """Of every coordinate of θ, (n,), whether its scaling is mostly ε, for want of gradients: √v ≤ ε."""
+    return torch.cat([_floored(optimizer, p) for p in risk.selected.values()])
+
+
+def _floored(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
+    state = optimizer.state.get(parameter, {})
+    if not state or isinstance(optimizer, torch.optim.SGD):
+        return torch.zeros(parameter.numel(), dtype=torch.bool, device=parameter.device)
+    (group,) = (g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    scale = _SCALES[type(optimizer)]
+    least = scale({key: x if key == "step" else torch.zeros_like(x) for key, x in state.items()}, group)
+    return (scale(state, group) <= 2 * least).reshape(-1)
 
 
 def _rmsprop_scale(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor:

@@ -170,6 +170,24 @@ def test_no_optimizer_an_unknown_one_and_one_before_its_first_step():
     assert any(s.startswith("No critical learning rate: the learning rate is 0.0") for s in still.verdict)
 
 
+@pytest.mark.parametrize(("seen", "noted"), [(6, True), (10, False)])
+def test_a_direction_that_adam_never_saw_is_named(seen, noted):
+    """Words 6 to 9 get their first gradient in the audit: their v is 0, and ε alone bounds the step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(12, 3)).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    words, targets = torch.randint(0, 10, (80, 2)), torch.randint(0, 3, (80,))
+    for _ in range(20):
+        optimizer.zero_grad()
+        LOSS(model(words % seen), targets).backward()
+        optimizer.step()
+    found = audit(model, LOSS, (words, targets), optimizer, budget=100, rng=0)
+    assert (found.sharpness.ratio > 10) == noted
+    assert (
+        any("of the sharpest direction is in weights of which Adam has" in s for s in found.verdict) == noted
+    )
+
+
 @pytest.mark.parametrize("budget", [60, 61, 75, 100, 150])
 def test_a_small_budget_is_kept_and_leaves_nothing_half_said(budget):
     model, optimizer = trained(sgd, sizes=(64, 30, 10))

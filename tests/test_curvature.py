@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -547,6 +548,21 @@ def test_preconditioned_says_what_it_needs():
     x = draw(risk.num_parameters)
     close(preconditioned(wrapped, torch.optim.SGD(params), risk=risk) @ x, H @ x, 1e-14)
     assert num_matvecs() == 1
+
+
+def test_a_parameter_that_never_had_a_gradient_is_held_still():
+    risk = classifier()
+    optimizer = torch.optim.Adam(risk.model.parameters(), lr=0.01, weight_decay=0.1)
+    risk.model[0].requires_grad_(False)
+    risk.loss(risk.model(risk.data[0]), risk.data[1]).backward()
+    optimizer.step()
+    risk.model[0].requires_grad_(True)
+    A = to_dense(preconditioned(hessian(risk), optimizer))
+    n = sum(p.numel() for p in risk.model[0].parameters())
+    assert not A[:n].any()
+    assert not A[:, :n].any()
+    part = replace(risk, parameters="[1-9]*")
+    close(A[n:, n:], to_dense(preconditioned(hessian(part), optimizer)), 1e-12)
 
 
 def test_preconditioned_stays_where_it_was_made():

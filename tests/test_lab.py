@@ -136,3 +136,76 @@ def test_jupyterlab_opens_on_the_first_lesson():
         server.send_signal(2)
         server.wait(timeout=60)
         server.stdout.close()
+
+
+# ---------------------------------------------------------------------------------- without network
+
+BEYOND_LAB = (
+    "jupytext",
+    "nbgrader",
+    "nbval",
+    "pytest",
+    "sphinx",
+    "pybtex",
+    "playwright",
+    "ruff",
+    "transformers",
+)
+
+
+def test_lessons_run_with_what_lab_installs():
+    """Once `lab.py run` needed jupytext, which a learner does not have."""
+    hidden = "; ".join(f"sys.modules[{name!r}] = None" for name in BEYOND_LAB)
+    code = f"import sys; {hidden}; from authoring import run"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_wheels_are_fetched_for_what_a_learner_needs(monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def call(module, *arguments, **settings):
+        calls.append((module, arguments))
+        for name in ("torch-2.whl", "hesslab-0.1.whl"):
+            (tmp_path / "w" / name).write_bytes(b"x" * 1000)
+        return 0
+
+    monkeypatch.setattr(lab, "setup", lambda extra: None)
+    monkeypatch.setattr(lab, "succeeds", lambda *command, **settings: calls.append(command) or True)
+    monkeypatch.setattr(lab, "call", call)
+    assert lab.main(["wheels", str(tmp_path / "w")]) == 0
+    assert "1 packages" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "w").iterdir()] == [
+        "torch-2.whl"
+    ]  # the course brings its own hesslab
+    module, arguments = calls[-1]
+    assert module == "pip"
+    assert arguments[0] == "download"
+    assert {".[lab]", "setuptools", "constraints.txt"} <= set(arguments)
+
+
+def test_wheels_that_cannot_be_fetched_are_a_sentence(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(lab, "setup", lambda extra: None)
+    monkeypatch.setattr(lab, "succeeds", lambda *command, **settings: True)
+    monkeypatch.setattr(lab, "call", lambda *arguments, **settings: 1)
+    assert lab.main(["wheels", str(tmp_path / "w")]) == 1
+    assert "Not every package could be fetched into" in capsys.readouterr().err
+    assert lab.main(["wheels", "--all"]) == 1
+    assert "lab.py wheels takes one folder" in capsys.readouterr().err
+
+
+def test_a_folder_of_wheels_is_all_that_a_learners_set_up_asks(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(lab, "WHEELS", tmp_path / "wheels")
+    monkeypatch.setattr(lab, "MARK", tmp_path / "mark.json")
+    for name in ("make_environment", "ask_no_questions"):
+        monkeypatch.setattr(lab, name, lambda: None)
+    monkeypatch.setattr(lab, "install_torch", lambda settings: asked.append(settings))
+    monkeypatch.setattr(lab, "pip", lambda *arguments, settings: asked.append(settings))
+    lab.setup("lab")
+    assert asked == [{}, {}]
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "mark.json").unlink()
+    lab.setup("lab")
+    assert asked[2:] == [{"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}] * 2
+    lab.setup("dev")
+    assert asked[4:] == [{}, {}]  # the tests need more than the folder holds

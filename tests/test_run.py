@@ -55,11 +55,11 @@ def test_an_unknown_lesson_is_a_sentence(tmp_path, capsys):
 
 
 def test_numbers_keep_the_digits_of_their_error():
-    assert run._evidence({"value": 1.0, "error": 0.01}) == "1.00 ± 0.01"
-    assert run._evidence({"value": [3.0, 0.25], "error": 0.05}) == "3.00, 0.25 ± 0.05"
-    assert run._evidence({"value": 0, "error": 1e-6}) == "0 ± 1e-06"
-    assert run._evidence({"value": True, "error": None}) == "yes"
-    assert run._evidence({"value": None, "error": None}) == "as stated"
+    assert run.evidence({"value": 1.0, "error": 0.01}) == "1.00 ± 0.01"
+    assert run.evidence({"value": [3.0, 0.25], "error": 0.05}) == "3.00, 0.25 ± 0.05"
+    assert run.evidence({"value": 0, "error": 1e-6}) == "0 ± 1e-06"
+    assert run.evidence({"value": True, "error": None}) == "yes"
+    assert run.evidence({"value": None, "error": None}) == "as stated"
 
 
 def test_words_are_plain():
