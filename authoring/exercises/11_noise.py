@@ -143,7 +143,7 @@ def alignment(H, C):
 #
 # <details><summary>Hint 2</summary>
 #
-# `factors = 1 - eta * a` holds all the factors that a step can have.
+# An array of the n numbers $1 - \eta a_i$ holds all the factors that a step can have. Call it `factors`.
 #
 # </details>
 #

@@ -22,7 +22,7 @@ def _apart(mistakes: Mistakes, right: Any) -> Mistakes:
     return {
         name: pair
         for name, pair in mistakes.items()
-        if np.shape(pair[0]) != np.shape(right) or np.abs(np.subtract(pair[0], right)).max() > 3e-4 * scale
+        if np.shape(pair[0]) != np.shape(right) or np.abs(np.subtract(pair[0], right)).max() > 1e-4 * scale
     }
 
 
