@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 import numpy as np
 import torch
-from numpy.linalg import eigvals, norm
+from numpy.linalg import eigvals, matrix_power, norm
 from scipy.linalg import eigh, eigvalsh
 from scipy.optimize import brentq
 from scipy.stats import chi2
@@ -17,6 +17,7 @@ from hesslab.checks.lesson_11 import TICKET
 from hesslab.course import claim, predict, start, ticket
 from hesslab.curvature import ggn, gradient_covariance, hessian
 from hesslab.data import digits
+from hesslab.dynamics import gd, run
 from hesslab.lanczos import eigsh
 from hesslab.operators import to_dense
 from hesslab.plots import panels, show, threshold, watched
@@ -98,11 +99,15 @@ for name, values in spreads.items():
 #
 # The card has the largest distance of the first line from σ², the spread (largest over smallest) of the second and the third, and the largest entry of the last line.
 
+
 # %%
-found = [abs(spreads["one size"] - 0.25).max()]
-found += [spreads[name][-1] / spreads[name][0] for name in ("larger with x", "off the minimum")]
-found += [abs(spreads["fitted exactly"]).max()]
-claim("8.3a", found, holds=lambda m: m[0] < 1e-10 and m[1] > 5 and m[2] > 5 and m[3] < 1e-10)
+def between(low, high):
+    return lambda m: bool(np.all((low <= np.array(m)) & (np.array(m) <= high)))
+
+
+spread = [values[-1] / values[0] for values in spreads.values() if values[0] > 0.1]
+found = [abs(spreads["one size"] - 0.25).max(), *spread[1:], abs(spreads["fitted exactly"]).max()]
+claim("8.3a", found, holds=between([0, 5, 5, 0], [1e-10, 99, 99, 1e-10]))
 
 # %% [markdown]
 # What of classifiers? Suppose that labels are *drawn from the model*. Then $E[g g^\top]$ is the Fisher matrix (Lesson 08), which for the cross-entropy of a network is the Gauss–Newton matrix G. Real labels are not drawn from the model, and a network late in training is far surer than its errors are frequent, or the other way round. So we measure.
@@ -131,7 +136,6 @@ def descend(net, loss, B, eta, steps, rng):
     return net
 
 
-# %%
 def dense(matrix, *risk):
     return np.asarray(to_dense(matrix(EmpiricalRisk(*risk))))
 
@@ -164,7 +168,6 @@ def alike(H, C, p=610):
     return [cosine(H, C), share, alignment, slope]
 
 
-# %%
 table = np.array([alike(*pair) for pair in zip(H, C, strict=True)])
 for seed, row in enumerate(table):
     words = "cosine {:.2f}, share {:.2f}, alignment {:.1f}, slope {:.2f}".format(*row)
@@ -189,15 +192,13 @@ show(figure, "Noise against curvature along 30 top eigenvectors: it rises with �
 
 
 # %%
-def shuffled(net, residual):
-    mixed = residual(net(X)).detach()[np.random.default_rng(0).permutation(200)]
-    return dense(gradient_covariance, net, lambda f, r: (f * r).sum(1).mean(), (X, mixed))
+def mixed(net):
+    residuals = (net(X).softmax(1) - one_hot(y, 10)).detach()[np.random.default_rng(0).permutation(200)]
+    return dense(gradient_covariance, net, lambda f, r: (f * r).sum(1).mean(), (X, residuals))
 
 
-mixed = [shuffled(net, lambda f: f.softmax(1) - one_hot(y, 10)) for net in nets]
-strict = np.array([alike(*pair) for pair in zip(H, mixed, strict=True)])
-print("share with mixed residuals    ", np.round(strict[:, 1], 2))
-print("alignment with mixed residuals", np.round(strict[:, 2], 1))
+strict = np.array([alike(H[seed], mixed(nets[seed])) for seed in range(3)])
+print("mixed residuals: share", np.round(strict[:, 1], 2), "alignment", np.round(strict[:, 2], 1))
 
 # %% [markdown]
 # Mixed residuals still have an alignment of 6 to 7. So more than half of it comes from the Jacobians that C and H share, whatever the residuals do. The rest needs residual and example together. One reason is near at hand: under cross-entropy an example that is still in doubt has a large residual *and* a large $M_i$.
@@ -205,9 +206,7 @@ print("alignment with mixed residuals", np.round(strict[:, 2], 1))
 # Now the counterexample. Take the *squared error* with one-hot labels, and the same network. Is there a direction with a large eigenvalue, in which no example ever pushes?
 
 # %%
-question = (
-    "Squared error. H has an eigenvector with λ above 0.7 λmax of a special kind. The noise along it is"
-)
+question = "Squared error. Along one special eigenvector λ is above 0.7 λmax. The noise along it is"
 choices = ["above 0.7 of the largest", "less, and not zero", "zero"]
 predict("quiet", question, choices, answer=None)
 
@@ -233,13 +232,8 @@ print("cosine of H and C for the squared error:", np.round(cosines, 2))
 
 # %%
 found = [table[:, 1].min(), table[:, 2].min(), table[:, 0].max(), strict[:, 2].max(), min(quiet), max(heard)]
-claim(
-    "8.3b",
-    found,
-    holds=lambda m: (
-        m[0] > 0.3 and m[1] > 1.2 * m[3] and m[2] < 0.9 and 4 < m[3] < 9 and m[4] > 0.6 and m[5] < 1e-12
-    ),
-)
+low, high = [0.3, 10, 0, 5, 0.7, -1e-12], [1, 99, 0.8, 8, 1, 1e-12]
+claim("8.3b", found, holds=between(low, high))
 
 # %% [markdown]
 # > **Misconception: "the noise covariance is the Hessian, up to a factor".** In Section 2 it is, under three conditions. In a trained network C points where H points, more or less. Its size follows the *residuals*: it shrinks as the data are fitted, and H need not. A theory that puts $C \propto H$ has made an assumption. The first question of the exit ticket is about this.
@@ -263,8 +257,7 @@ predict("threshold", question, ["2: the Hessian decides", "about 1", "0.2"], ans
 
 # %%
 def sgd_threshold(a, B):
-    V = a.var() / B * (len(a) - B) / (len(a) - 1)
-    return 2 * a.mean() / (a.mean() ** 2 + V)
+    return 2 * a.mean() / (a.mean() ** 2 + a.var() / B * (len(a) - B) / (len(a) - 1))
 
 
 steep, level = np.repeat([10.0, 0.0], [10, 90]), np.ones(100)
@@ -285,9 +278,10 @@ def factors(eta, B):
     return np.array([1 - eta * np.mean(batch) for batch in combinations(a, B)])
 
 
-at = {B: (factors(sgd_threshold(a, B), B) ** 2).mean() for B in (1, 2, 4, 12)}
-error = max(abs(value - 1) for value in at.values())
-print("thresholds:", {B: round(float(sgd_threshold(a, B)), 3) for B in at})
+# %%
+at = {B: sgd_threshold(a, B) for B in (1, 2, 4, 12)}
+error = max(abs((factors(eta, B) ** 2).mean() - 1) for B, eta in at.items())
+print("thresholds:", {B: round(float(eta), 3) for B, eta in at.items()})
 
 # %% [markdown]
 # At each threshold the mean of the squared factor, over all batches, is 1 to rounding. In more dimensions there is no such short formula, but the second moment $S = E[x x^\top]$ still obeys an *exact* linear recursion. For one example a step, with $\ell_i = \frac12(x_i^\top\theta)^2$ and $A_i = I - \eta x_i x_i^\top$,
@@ -301,12 +295,13 @@ print("thresholds:", {B: round(float(sgd_threshold(a, B)), 3) for B in at})
 x2 = np.random.default_rng(1).standard_normal((20, 2)) * [1.5, 0.5]
 
 
-def steps(eta):
-    return np.eye(2) - eta * np.einsum("ni,nj->nij", x2, x2)
+def second_moment_map(eta):
+    steps = np.eye(2) - eta * np.einsum("ni,nj->nij", x2, x2)
+    return np.mean([np.kron(A, A) for A in steps], axis=0)
 
 
 def radius(eta):
-    return abs(eigvals(np.mean([np.kron(A, A) for A in steps(eta)], axis=0))).max()
+    return abs(eigvals(second_moment_map(eta))).max()
 
 
 edge = 2 / eigvalsh(x2.T @ x2 / 20)[-1]
@@ -318,19 +313,22 @@ print(f"two weights: 2/λmax = {edge:.3f}, mean-square threshold {critical:.3f}"
 
 
 # %%
-def second_moments(eta, num_steps=5, runs=20_000):
-    A, S, rng = steps(eta), np.ones((2, 2)), np.random.default_rng(0)
-    theta = np.ones((runs, 2))
-    for _ in range(num_steps):
-        theta = np.einsum("nij,nj->ni", A[rng.integers(0, 20, runs)], theta)
-        S = np.mean([each @ S @ each for each in A], axis=0)
-    return (theta**2).sum(axis=1).mean(), S.trace()
+def simulated(eta, runs=20_000):
+    theta, rng = np.ones((runs, 2)), np.random.default_rng(0)
+    for _ in range(5):
+        x = x2[rng.integers(0, 20, runs)]
+        theta = theta - eta * x * (x * theta).sum(axis=1, keepdims=True)
+    return (theta**2).sum(axis=1).mean()
 
 
-pairs = [second_moments(part * critical) for part in (0.9, 1.1)]
+def exact(eta):
+    return (matrix_power(second_moment_map(eta), 5) @ np.ones(4))[[0, 3]].sum()
+
+
+pairs = [(simulated(part * critical), exact(part * critical)) for part in (0.9, 1.1)]
 growth = [radius(part * critical) for part in (0.9, 1.1)]
-for (simulated, exact), each in zip(pairs, growth, strict=True):
-    print(f"E‖θ‖² after 5 steps: simulated {simulated:.2f}, exact {exact:.2f}; radius {each:.3f}")
+print("E‖θ‖² after 5 steps, simulated and exact:", np.round(pairs, 2).tolist())
+print("spectral radius:", np.round(growth, 3))
 
 # %% [markdown]
 # {{claim 3.1g}}
@@ -340,7 +338,7 @@ for (simulated, exact), each in zip(pairs, growth, strict=True):
 # %%
 found = [error, sgd_threshold(steep, 1), sgd_threshold(level, 1), *growth]
 claim("3.1g", found, expected=[0, 0.2, 2, 0.952, 1.077], tolerance=0.002)
-assert error < 1e-12 and all(abs(simulated / exact - 1) < 0.1 for simulated, exact in pairs)
+assert error < 1e-12 and all(abs(np.divide(*pair) - 1) < 0.1 for pair in pairs)
 
 # %% [markdown]
 # ## 5. What a single run sees
@@ -399,11 +397,7 @@ show(
 
 # %%
 found = [square[1.2, 1], typical[1.2, 1], typical[2.2, 2], typical[2.2, 12], far[0.6, 1], far[2.2, 2]]
-claim(
-    "3.1h",
-    found,
-    holds=lambda m: m[0] > 2 and m[1] < 0.7 and m[2] < 0.9 and m[3] > 1.1 and m[4] < 0.001 and m[5] > 0.2,
-)
+claim("3.1h", found, holds=between([2, 0, 0, 1.1, 0, 0.2], [3, 0.7, 0.9, 2, 0.001, 0.4]))
 
 # %% [markdown]
 # Its numbers: the mean-square and the typical factor at (1.2, B = 1), the typical factors at (2.2, B = 2) and (2.2, all), and the two shares of runs with an excursion, at (0.6, B = 1) and (2.2, B = 2).
@@ -413,12 +407,8 @@ claim(
 # Now a network, 64-32-32-10, with the squared error and η = 0.2, so that $2/\eta = 10$. All runs of a seed start from the same weights, and take the same number of steps: 1050. The batch is 4, 32, or all 200 digits. Two more runs *change* their batch after 700 steps. And we look at the full-batch run at step 700 as well.
 
 # %%
-question = "Trained with B = 4, the sharpness is a third of that with full batches. Accuracy on new digits is"
-choices = [
-    "several percent better with B = 4",
-    "the same within 2 %",
-    "several percent better with full batches",
-]
+question = "With B = 4 the sharpness ends at a third of that with full batches. Its accuracy on new digits is"
+choices = ["several percent better", "the same within 2 %", "several percent worse"]
 predict("accuracy", question, choices, answer=None)
 
 
@@ -441,7 +431,6 @@ def family(seed):
 names = ["all, step 700", "B = 4", "B = 32", "all", "4, then all", "all, then 4"]
 families = np.array([family(seed) for seed in range(3)])  # seed, run, (sharpness, loss, accuracy)
 
-# %%
 for name, (sharp, loss, right) in zip(names, families.mean(axis=0), strict=True):
     print(f"{name:13} sharpness {sharp:.1f}, loss {loss:.3f}, accuracy on new digits {right:.2f}")
 
@@ -465,22 +454,19 @@ show(
 #
 # And the mechanism? Section 4 gives a candidate: smaller batches, a lower threshold. `andreyev2024` reports that in SGD the expected curvature of a *batch* along its own gradient settles at $2/\eta$, while $\lambda_{\max}$ stays below. In trial runs with the networks of this lesson's size that quantity had not reached $2/\eta$ after 3000 steps. We have not seen that edge here, and do not claim it.
 #
+# There is a second reading of batch size. For a small step on a quadratic whose noise C does not change, the cloud of θ around the minimum has a variance proportional to $\eta/B$. So `jastrzebski2018` proposes η/B as the number that counts. This holds while ηλ is small beside 2. In one dimension the exact variance is $\frac{\eta\,C/B}{\lambda(2 - \eta\lambda)}$, with batches drawn with replacement. Near the edge the bracket goes to 0, and η counts for more than B. In our runs η stayed the same, so they cannot tell the two readings apart.
+#
 # **Where it fails.** The same network with cross-entropy, 250 steps.
 
+
 # %%
-entropy = np.array(
-    [
-        [
-            look(
-                descend(mlp([64, 32, 32, 10], gain=0.7, rng=seed), cross_entropy, B, 0.2, 250, seed),
-                cross_entropy,
-            )
-            for B in (4, 200)
-        ]
-        for seed in range(3)
-    ]
-)
-print("cross-entropy, sharpness B = 4 over full batch:", np.round(entropy[:, 0, 0] / entropy[:, 1, 0], 1))
+def early(seed, B):
+    net = mlp([64, 32, 32, 10], gain=0.7, rng=seed)
+    return look(descend(net, cross_entropy, B, 0.2, 250, seed), cross_entropy)[0]
+
+
+quotients = np.array([early(seed, 4) / early(seed, 200) for seed in range(3)])
+print("cross-entropy, sharpness B = 4 over full batch:", np.round(quotients, 1))
 
 # %% [markdown]
 # The order is *reversed*: the small batch is sharper, for each seed. Under cross-entropy the sharpness collapses once the data are fitted (Lesson 07). After 250 steps the full batch is further on that way. In a longer trial (256 digits, 1500 steps, η = 0.1) all batch sizes ended between 0.10 and 0.16. There, the batch size moves the clock more than the end.
@@ -492,13 +478,8 @@ print("cross-entropy, sharpness B = 4 over full batch:", np.round(entropy[:, 0, 
 # %%
 sharp, loss, right = families.transpose(2, 1, 0)  # each: run, seed
 found = [(sharp[3] / sharp[1]).min(), (sharp[0] / sharp[4]).min(), (loss[4] / loss[0]).max()]
-found += [np.ptp(right.mean(axis=1)), (entropy[:, 0, 0] / entropy[:, 1, 0]).min()]
-claim(
-    "8.3c",
-    found,
-    holds=lambda m: m[0] > 2 and m[1] > 1.7 and m[2] < 1.1 and m[3] < 0.02 and m[4] > 1.1,
-    varies=True,
-)
+found += [np.ptp(right.mean(axis=1)), quotients.min()]
+claim("8.3c", found, holds=between([2, 1.7, 0, 0, 1.1], [9, 9, 1.1, 0.02, 9]), varies=True)
 assert (np.diff(sharp[1:4], axis=0) > 0).all() and (sharp[5] < 0.7 * sharp[0]).all()
 
 # %% [markdown]
@@ -512,26 +493,22 @@ assert (np.diff(sharp[1:4], axis=0) > 0).all() and (sharp[5] < 0.7 * sharp[0]).a
 
 # %%
 question = "T = 0.4 everywhere. Where are the walkers, after long?"
-predict(
-    "wells",
-    question,
-    ["half in each well", "four fifths in the wide one", "all in the wide one"],
-    answer=None,
-)
+choices = ["half in each well", "four fifths in the wide one", "all in the wide one"]
+predict("wells", question, choices, answer=None)
+
 
 # %% [markdown]
 # We need no simulation for the answer. In the limit of small steps, the density after long is $\propto \frac{1}{T(x)}\exp\big(-\int \frac{L'}{T}\,dx\big)$. (This is for noise evaluated *before* the step, as SGD does: Itô's convention.) With a $T$ for each well, and by the substitution $x = wu$, the weight of a well is $\frac wT\int_0^\infty e^{(1 - L)/T}\,du$. The 1 is the barrier, where the two sides join.
 
 
 # %%
-u = np.linspace(0, 2.5, 20_001)
+def weight(w, T):
+    u = np.linspace(0, 2.5, 20_001)
+    return w / T * np.exp((1 - (1 - u**2) ** 2) / T).mean()
 
 
-def flat_share(T_sharp, T_flat, w_sharp=0.25, w_flat=1.0):
-    sharp, flat = (
-        w / T * np.exp((1 - (1 - u**2) ** 2) / T).mean() for w, T in ((w_sharp, T_sharp), (w_flat, T_flat))
-    )
-    return flat / (sharp + flat)
+def flat_share(T_sharp, T_flat):
+    return weight(1, T_flat) / (weight(0.25, T_sharp) + weight(1, T_flat))
 
 
 models = {"isotropic": (0.4, 0.4), "as the curvature": (1.6, 0.1), "against the curvature": (0.1, 1.6)}
@@ -577,16 +554,10 @@ assert abs(walked[0] - 0.8) < 0.05 and walked[1] > 0.99
 
 
 # %%
-def descent(eta, num_steps=500):
-    x = -0.25 + np.linspace(-0.02, 0.02, 100)  # an even number of starts: none at the minimum itself
-    for _ in range(num_steps):
-        x = x - eta * slope(x)
-    return (abs(x - 1) < 1e-6).mean(), (abs(x + 0.25) < 1e-6).mean()
-
-
-ends = {eta: descent(eta) for eta in (0.012, 0.03)}
-for eta, (flat, sharp_end) in ends.items():
-    print(f"η = {eta}: {100 * flat:.0f} % end in the flat minimum, {100 * sharp_end:.0f} % in the sharp one")
+starts = -0.25 + np.linspace(-0.02, 0.02, 100)  # an even number: none at the minimum itself
+ends = {eta: run(slope, starts, gd(eta), 500).points[-1] for eta in (0.012, 0.03)}
+left = [(abs(x - 1) < 1e-6).mean() for x in ends.values()]
+print("η = 0.012 and 0.03: share that ends in the flat minimum", np.round(left, 2))
 
 # %% [markdown]
 # At 0.03 the sharp minimum is unstable, and all leave. No noise was needed: it is the threshold of Section 4 with $V = 0$. Noise in the curvatures *lowers* that threshold, which is how `wu2018` explains that SGD is not found at some minima. That is a different mechanism from climbing over a barrier. (A longer step can also throw the run out of both wells: instability does not choose where you land.)
@@ -596,7 +567,7 @@ for eta, (flat, sharp_end) in ends.items():
 # The card has the three shares, the first of them again at a quarter of the temperature, and the part of the noiseless runs that left at each of the two steps.
 
 # %%
-found = [*shares.values(), flat_share(0.1, 0.1), ends[0.012][0], ends[0.03][0]]
+found = [*shares.values(), flat_share(0.1, 0.1), *left]
 claim("8.3d", found, expected=[0.8, 1, 0, 0.8, 0, 1], tolerance=0.001)
 
 # %% [markdown]
@@ -604,6 +575,7 @@ claim("8.3d", found, expected=[0.8, 1, 0, 0.8, 0, 1], tolerance=0.001)
 #
 # - **Whether the picture holds.** SGD's noise is not Gaussian, depends on θ, and vanishes where the data are fitted. A stochastic differential equation is a limit of small steps, and steps in practice are near the edge.
 # - **Whether SGD climbs barriers at all**, or simply is not stable at sharp points, and slides along valleys to flatter ones. Section 6 shows a sharpness that falls within 350 steps. It shows no barrier.
+# - **What C does to H in the long run.** `zhu2019` takes $\mathrm{tr}(HC)$ as the measure of escape, and finds it well above that of isotropic noise of the same trace. We found the same in Section 3. It says how fast the loss begins to rise, from one point. It does not say where the run will be.
 # - **In which direction it leaves.** `noisegeom2023` analyses an escape in which flat directions take part.
 # - **What it is good for.** In Section 6: nothing that the test set could see.
 #
@@ -618,21 +590,13 @@ claim("8.3d", found, expected=[0.8, 1, 0, 0.8, 0, 1], tolerance=0.001)
 # Replace each `None` by the number of your answer, and run the cell.
 
 # %%
-fit, still = int(abs(spreads["fitted exactly"]).max() < 1e-10), 2 if max(heard) < 1e-12 else 0
-small = 2 if sgd_threshold(steep, 1) < 0.5 else 0
-falls, same = 2 if medians[-1] < 0.1 else 0, int(np.ptp(right.mean(axis=1)) < 0.02)
-well = int(abs(shares["isotropic"] - 0.8) < 0.01)
+i, j = int(abs(spreads["fitted exactly"]).max() < 1e-10), 2 * int(max(heard) < 1e-12)
+k, m = 2 * int(sgd_threshold(steep, 1) < 0.5), 2 * int(medians[-1] < 0.1)
+c, e = int(np.ptp(right.mean(axis=1)) < 0.02), int(abs(shares["isotropic"] - 0.8) < 0.01)
 ticket(
     TICKET,
     answers=[None, None, None],
-    outcomes={
-        "fit": fit,
-        "quiet": still,
-        "threshold": small,
-        "typical": falls,
-        "accuracy": same,
-        "wells": well,
-    },
+    outcomes={"fit": i, "quiet": j, "threshold": k, "typical": m, "accuracy": c, "wells": e},
 )
 
 # %% [markdown]
