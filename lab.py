@@ -14,6 +14,9 @@
     python3 lab.py bench            measure hesslab beside its peers
     python3 lab.py wheels [DIR]     put every package into DIR (default: wheels), for a room without network
 
+Several processes, each with a shard of the data (the pattern is benchmarks/ranks.py):
+    .venv/bin/python -m torch.distributed.run --standalone --nproc-per-node 2 SCRIPT
+
 Options: lab --port N, lab --no-browser, test --all, test --changed "6 hours ago".
 """
 

@@ -45,6 +45,8 @@ def gather(root: Path, source: Path) -> None:
             for key in _keys(notebook):
                 cited.setdefault(key, set()).add(lesson.id)
             _write(source / folder / path.name, nbformat.writes(_shown(notebook, manifest, entries)))
+    for key, rooms in in_library(root / "hesslab", entries).items():
+        cited.setdefault(key, set()).update(f"`hesslab.{room}`" for room in rooms)
     listed = (root / "docs" / "library.md").read_text(encoding="utf8")
     for name in ROOM.findall(listed):
         _write(source / "library" / f"{name}.rst", pages.room(name))
@@ -54,6 +56,18 @@ def gather(root: Path, source: Path) -> None:
     _write(source / "bibliography.md", pages.bibliography(entries, cited))
     for name in ("CONTRIBUTING", "CHANGELOG", "DECISIONS"):
         shutil.copy(root / f"{name}.md", source / f"{name.lower()}.md")
+
+
+def in_library(library: Path, entries: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The rooms whose docstrings cite an entry, by its first author and year: key -> names of modules."""
+    texts = {p.stem: " ".join(p.read_text(encoding="utf8").split()) for p in sorted(library.glob("*.py"))}
+    found: dict[str, set[str]] = {}
+    for key, entry in entries.items():
+        first = re.escape(" ".join(entry.persons["author"][0].last_names).strip("{}"))
+        name = re.compile(rf"\b{first}\b[^();]{{0,80}}\(?{entry.fields['year']}")
+        if rooms := {room for room, text in texts.items() if name.search(text)}:
+            found[key] = rooms
+    return found
 
 
 def _write(path: Path, text: str) -> None:

@@ -52,6 +52,7 @@ the hidden test and the points. The first code cell imports the checks: `from he
 import check_rayleigh_quotient`.
 '''
 
+import base64
 import contextlib
 import copy
 import os
@@ -72,6 +73,7 @@ from authoring.hashes import stamp
 from authoring.manifest import Manifest, read
 from authoring.sources import SourceError, compose, leaks, release
 
+SHOWN = "07_edge_of_stability"  # the lesson whose first figure the README shows
 BUILT = ("lessons", "solutions", "exercises")
 
 
@@ -150,6 +152,14 @@ def _build(wanted: list[Product], root: Path, force: bool) -> None:
         _say(f"\r{_name(product.path, root):<45} {done}{', unchanged' if same else ''}\n")
     for path, text in texts.items():
         write(path, text)
+        if path == root / "lessons" / f"{SHOWN}.ipynb":
+            (root / "docs" / "shown.png").write_bytes(first_figure(nbformat.reads(text, as_version=4)))
+
+
+def first_figure(notebook: NotebookNode) -> bytes:
+    """The first picture among the outputs of a notebook."""
+    outputs = (output for cell in _code(notebook) for output in cell.outputs)
+    return base64.b64decode(next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})))
 
 
 def _problems(product: Product, root: Path) -> Iterator[str]:

@@ -120,7 +120,7 @@ def lessons(manifest: Manifest) -> str:
 
 
 def bibliography(entries: Mapping[str, Any], cited: Mapping[str, set[str]]) -> str:
-    """Every source that is cited, under its key, with the lessons that cite it."""
+    """Every source that is cited, under its key, with the lessons and rooms that cite it."""
     parts = ["# Bibliography\n"]
     for key in sorted(set(entries) & set(cited)):
         entry = entries[key]
@@ -133,7 +133,7 @@ def bibliography(entries: Mapping[str, Any], cited: Mapping[str, set[str]]) -> s
         where = ", ".join(sorted(cited[key]))
         title = fields["title"].strip("{}").rstrip(".")
         parts.append(
-            f"({key})=\n\n`{key}` · {', '.join(names)}. *{title}.* {venue}.{arxiv} Lessons: {where}.\n"
+            f"({key})=\n\n`{key}` · {', '.join(names)}. *{title}.* {venue}.{arxiv} Cited in {where}.\n"
         )
     return "\n".join(parts)
 

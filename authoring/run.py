@@ -1,4 +1,4 @@
-"""Execute lessons without a browser, and print the scoreboard of claims.
+"""Execute lessons without a browser, and print the scoreboard of claims, and the seconds of computing.
 
     python authoring/run.py [NN … | TRACK]       all lessons that stand, those named, or those of a track
 
@@ -6,6 +6,7 @@ Nothing is written. A lesson that fails is named with its cell; the others still
 """
 
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -30,16 +31,27 @@ def run(root: Path, selected: tuple[str, ...]) -> int:
     lessons = [x for x in manifest.lessons.values() if x.stands and (not selected or x.id in selected)]
     measured: dict[str, dict] = {}
     failures: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     with tqdm(lessons, unit="lesson", disable=None) as bar:
         for lesson in bar:
             bar.set_description(lesson.stem)
+            begun = _seconds_of_children()
             try:
                 measured |= {card["id"]: card for card in cards(_executed(lesson, root, bar))}
             except ExecutionError as error:
                 failures[lesson.id] = str(error)
+            seconds[lesson.id] = _seconds_of_children() - begun
     print("\n".join(scoreboard(manifest, lessons, measured)))
+    each = ", ".join(f"{name}: {spent:.0f} s" for name, spent in seconds.items())
+    print(f"\nComputing, on one thread: {each}; {sum(seconds.values()):.0f} s in all")
     print("".join(f"\n{error}\n" for error in failures.values()), end="")
     return len(failures)
+
+
+def _seconds_of_children() -> float:
+    """Processor time of the kernels that have ended; 0 on systems that do not tell."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def cards(notebook: NotebookNode) -> Iterator[dict]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesslab import ranks
 from hesslab.lockstep import Blocks
 from hesslab.losses import differentiated_middle, likelihood_middle, outer_middle, with_ignored
 from hesslab.operators import Operator, generator
@@ -90,7 +91,7 @@ def fisher(
 
     def build(risk: EmpiricalRisk, term: _Term, groups: Groups) -> Map:
         z = require_tensor(term.outputs)
-        drawn = sample(z.detach(), np.random.default_rng([seed, term.index]))
+        drawn = sample(z.detach(), np.random.default_rng([seed, ranks.rank(risk.group), term.index]))
         return sandwich_map(
             term, groups, outer_middle(risk.loss, z, with_ignored(risk.loss, drawn, term.targets))
         )

@@ -10,13 +10,14 @@ apart:
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hesslab import ranks
 from hesslab.losses import square_root_columns
 from hesslab.operators import Operator, generator
 from hesslab.risk import EmpiricalRisk, _Term
@@ -56,7 +57,8 @@ def kfac(
     if num_samples is not None and rng is None:
         raise ValueError("rng is not given; expected a seed or a Generator, from which targets are drawn")
     point = risk.at(theta)
-    drawn = None if rng is None else generator(rng).spawn(1)[0]
+    rank = ranks.rank(risk.group)  # each draws targets of its own
+    drawn = None if rng is None else generator(rng).spawn(rank + 1)[rank]
     layers = _layers(risk, point.modes)
     sums: dict[str, list[Tensor]] = {}
     total = 0.0
@@ -71,7 +73,11 @@ def kfac(
 
     with _recorded({name: layer.module for name, layer in layers.items()}) as calls:
         point.fold(lambda term: add(term, calls), begin=calls.clear)
-    factors = {name: (A / total, G / total) for name, (A, G) in sums.items()}
+    total = ranks.total(risk.group, total, point.theta)
+    factors = {}
+    for name, layer in layers.items():  # a rank without data holds zeros
+        A, G = sums.get(name) or [point.theta.new_zeros(k, k) for k in layer.sizes]
+        factors[name] = (ranks.summed(risk.group, A) / total, ranks.summed(risk.group, G) / total)
     return _KroneckerFactors(point.theta.new_empty(0), layers, factors)
 
 
@@ -82,6 +88,12 @@ class _Layer:
     module: nn.Module
     weight: slice
     bias: slice
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The numbers of rows of A and of G."""
+        outputs = len(cast(Tensor, self.module.weight))
+        return (self.weight.stop - self.weight.start + self.bias.stop - self.bias.start) // outputs, outputs
 
 
 @dataclass(frozen=True, eq=False)

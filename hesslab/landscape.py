@@ -18,10 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hesslab.matching import Matching, assigned, by_weights, chain, correlations, permuted, total
+from hesslab import ranks
+from hesslab.batches import is_pair
+from hesslab.matching import (
+    Matching,
+    assigned,
+    by_weights,
+    chain,
+    correlations,
+    permuted,
+    total,
+)
 from hesslab.operators import as_operator, generator
 from hesslab.profiles import Barrier, Curve, Slice, bezier, evaluate, profile, shown
-from hesslab.risk import EmpiricalRisk, _gradient, _is_pair
+from hesslab.risk import EmpiricalRisk, _gradient
 
 Values = NDArray[np.float64]
 
@@ -291,10 +301,11 @@ def _normalized(part: Tensor, like: Tensor, normalize: str, biases: str) -> Tens
 
 def _stream(risk: EmpiricalRisk, batch_size: int | None, rng: np.random.Generator) -> Iterator[Any]:
     """Batches without end: drawn from a pair, or those of the data in turn."""
+    ranks.require_one(risk.group, "bezier_path")
     size = None if batch_size is None else _require("batch_size", batch_size, 1)
     if size is None:
         return (batch for _ in iter(int, 1) for batch in risk.batches())
-    if not (_is_pair(risk.data) and all(isinstance(part, Tensor) for part in risk.data)):
+    if not (is_pair(risk.data) and all(isinstance(part, Tensor) for part in risk.data)):
         raise ValueError(
             f"batch_size = {size} draws from one pair of tensors, and the data are batches or other things; "
             "leave it out to take them as they come"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from hesslab import ranks
 from hesslab.risk import EmpiricalRisk, _Term
 
 Parts = Mapping[str, Tensor]
@@ -127,6 +128,7 @@ def correlations(risk: EmpiricalRisk, a: Tensor, b: Tensor, layers: Sequence[Lay
     A unit that does not vary has correlation 0. Both networks see a batch before the next is asked for, so
     that a loader may shuffle.
     """
+    ranks.require_one(risk.group, "matching by activations")
     here, there = risk.at(a), risk.at(b)
     grams: list[Any] = [0.0] * (len(layers) - 1)
     batches: list[Any] = []

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesslab.risk import _gradient, _length, _Point, _Term
+from hesslab.batches import length
+from hesslab.risk import _gradient, _Point, _Term
 
 Build = Callable[[_Term], Any]
 
@@ -48,7 +49,7 @@ def free_memory(device: torch.device) -> int:
 def planned(point: _Point, batch: Any, build: Build, few: tuple[int, int], available: int) -> Plan:
     """Predict the size of all graphs from that of a few examples of the first batch, and choose."""
     examples = num_examples(batch) or few[0]
-    given = 1 if batch is point.risk.data else _length(point.risk.data)
+    given = 1 if batch is point.risk.data else length(point.risk.data)
     num_batches, slope = 10**9 if given is None else given, 0.0
     if examples > few[0] > 1:
         half, _, _ = measured(point, batch, few[0] // 2, build)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hesslab import ranks
 from hesslab.curvature import hessian
 from hesslab.risk import EmpiricalRisk
 from hesslab.trace import Estimate
@@ -45,9 +46,16 @@ def forms_by_part(risk: EmpiricalRisk, V: Tensor) -> tuple[Values, Values] | str
     """
     with torch.random.fork_rng(devices=[]):  # a loader draws its order from there
         parts = _parts(risk)
-        if isinstance(parts, str):
-            return parts
-        found = [(form, weight) for batch in parts for form, weight in _of_part(risk, batch, V)]
+        own = (
+            parts
+            if isinstance(parts, str)
+            else [pair for batch in parts for pair in _of_part(risk, batch, V)]
+        )
+    everywhere = ranks.gathered(risk.group, own)
+    for said in everywhere:
+        if isinstance(said, str):
+            return said
+    found = [pair for held in everywhere for pair in held]
     if len(found) < FEWEST:
         return "too few parts of the data have targets that count; give more"
     forms, weights = zip(*found, strict=True)
@@ -56,7 +64,7 @@ def forms_by_part(risk: EmpiricalRisk, V: Tensor) -> tuple[Values, Values] | str
 
 def _of_part(risk: EmpiricalRisk, batch: Any, V: Tensor) -> list[tuple[list[float], float]]:
     """vᵀH_b v for every column of V, and the weight of the batch; [] where that is 0."""
-    part = replace(risk, data=[batch])
+    part = replace(risk, data=[batch], group=None)
     point = part.at()
     with point.inside(point.leaves()), torch.no_grad():
         term = point.term(0, batch, point.leaves(), alone=False)
@@ -84,7 +92,7 @@ def _parts(risk: EmpiricalRisk) -> Iterable[Any] | str:
     if any(isinstance(module, norms) and module.training for module in risk.model.modules()):
         return "BatchNorm in train mode ties the examples of a batch; give four batches or more"
     pieces = [piece for batch in first for piece in _pieces(batch)]
-    if len(pieces) < PARTS:
+    if len(pieces) < PARTS and risk.group is None:
         return "the batches could not be taken apart; give four or more"
     return pieces
 

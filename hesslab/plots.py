@@ -124,6 +124,20 @@ def contours(
     axes.set(xlim=xlim, ylim=ylim, xlabel="θ₁", ylabel="θ₂")
 
 
+def plane(axes: Axes, x: Any, y: Any, values: Any, levels: Sequence[float]) -> None:
+    """Level lines of values[i, j] at (x_i, y_j), as `slice_2d` gives them; the higher, the darker between.
+
+    Each of the ascending `levels` is written on its line, so that nothing is told by the shade alone. Where a
+    value is NaN, nothing is drawn.
+    """
+    heights = np.asarray(values, dtype=float).T
+    shades = [str(shade) for shade in np.linspace(1.0, 0.55, len(levels) + 1)]
+    axes.contourf(x, y, heights, levels=[-np.inf, *levels, np.inf], colors=shades)
+    lines = axes.contour(x, y, heights, levels=levels, colors=INK, linewidths=0.8)
+    axes.clabel(lines, fontsize=FONT_SIZE, fmt=lambda level: f"{level:g}")
+    axes.grid(visible=False)
+
+
 def path(axes: Axes, points: Any, *, label: str | None = None) -> None:
     """A trajectory of points (steps, 2): an open circle at its start, a filled one at its end."""
     x, y = np.asarray(points, dtype=float).T

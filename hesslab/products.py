@@ -14,8 +14,7 @@ transformer, after a set-up of 13 to 130 gradients.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
@@ -23,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesslab import ranks
+from hesslab.graphs import KINKS, explained, operations, require_twice
 from hesslab.losses import Middle, require_no_sum
 from hesslab.memory import Plan, few, free_memory, measured, num_examples, pieces, planned
 from hesslab.operators import Operator
@@ -140,9 +141,10 @@ class Products:
 
     def kept(self, X: Tensor) -> Tensor:
         """A X by the graphs that were kept."""
-        total = sum(weight for weight, _ in self.graphs)
+        group = self.point.risk.group
+        total = ranks.total(group, sum(weight for weight, _ in self.graphs), X)
         parts = (self.columns(product, X).mul_(weight / total) for weight, product in self.graphs)
-        return sum(parts, next(parts))
+        return ranks.summed(group, sum(parts, next(parts)))
 
     def streamed(self, X: Tensor) -> Tensor:
         """A X by graphs that are made for it, one after the other."""
@@ -155,7 +157,9 @@ class Products:
 
         batches = None if self.plan.piece is None else pieces(self.point, self.plan.piece)
         self.point.fold(add, batches=batches)
-        return summed / total
+        group = self.point.risk.group
+        # In the order of `kept`, and divided before the sum as there: another rank may keep its graphs.
+        return ranks.summed(group, summed / ranks.total(group, total, X))
 
     def width(self) -> int:
         """How many vectors go through a graph together: many where it is small or on an accelerator."""
@@ -224,14 +228,20 @@ def operator(
     and what the check costs.
     """
     available = free_memory(point.theta.device) // 2 if memory is None else memory
-    leaves, graphs, batch = point.leaves(), [], point.first_batch()
+    n, dtype = point.theta.numel(), np.dtype(str(point.theta.dtype).removeprefix("torch."))
+    leaves, hooked = point.leaves(), False
+    graphs: list[tuple[float, Map]] = []
+    if point.holds_nothing():  # an empty shard of several
+        products = Products(point, build, Plan("streamed", 0, 0, available), leaves, graphs, hooked)
+        return Operator((n, n), dtype, products, point.theta.new_empty(0))
+    batch = point.first_batch()
     with explained():
         size, hooked = on_few(
             batch,
             lambda few: (
                 check_itself(point, batch, few, build, differences=differences)
                 if verify
-                else measured(point, batch, few, lambda term: require_twice(built(term, build)))[:2]
+                else measured(point, batch, few, lambda term: require_twice(built(term, build).made_of))[:2]
             ),
         )
         plan = planned(point, batch, lambda term: built(term, build), size, available)
@@ -239,7 +249,6 @@ def operator(
             plan = replace(plan, method="streamed")
         if plan.method == "retained":
             graphs = point.fold(lambda term: (term.weight, built(term, build)), leaves=leaves)
-    n, dtype = point.theta.numel(), np.dtype(str(point.theta.dtype).removeprefix("torch."))
     products = Products(point, build, plan, leaves, graphs, hooked)
     return Operator((n, n), dtype, products, point.theta.new_empty(0))
 
@@ -260,18 +269,6 @@ def built(term: _Term, build: Build) -> Map:
             "expected a finite number: look at the inputs, the targets and θ"
         )
     return build(term)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Torch's errors about a missing second derivative, in the words of this library."""
-    try:
-        yield
-    except RuntimeError as error:
-        causes = ("once_differentiable", "is not implemented", "double backward", "differentiate twice")
-        if not any(cause in str(error) for cause in causes):
-            raise
-        raise ValueError(NO_SECOND.format(str(error).splitlines()[0])) from error
 
 
 def gradient(term: _Term) -> Tensor:
@@ -300,7 +297,7 @@ def check_itself(
 
     def look_first(term: _Term) -> tuple[Tensor, tuple[Tensor, ...], bool]:
         product, Av, seen = look(term, v)
-        require_twice(product)
+        require_twice(product.made_of)
         require_no_sum(point.risk.loss, term.outputs, term.targets)
         # In single precision the steps are so wide that they cross kinks.
         return Av, seen, v.dtype == torch.float64 or not operations([term.loss]) & KINKS
@@ -319,31 +316,3 @@ def check_itself(
         )
         _require_difference(Av, step, behind, seen[-1], ahead)
     return held, hooked
-
-
-KINKS = {"Relu", "LeakyRelu", "PreluKernel", "Hardtanh", "Hardswish", "Threshold", "Abs", "Clamp", "Maximum"}
-KINKS |= {"Minimum", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "Relu6"}
-
-
-def operations(tensors: Tensors) -> set[str]:
-    """The names of the operations in the graph of `tensors`, without "Backward0"."""
-    stack: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen = set(stack)
-    while stack:
-        for node, _ in stack.pop().next_functions:
-            if node is not None and node not in seen:
-                seen.add(node)
-                stack.append(node)
-    return {node.name().partition("Backward")[0] for node in seen}
-
-
-def require_twice(product: Map) -> None:
-    """Raise ValueError where torch would take a function of one derivative only to have a second, zero."""
-    if "Error" in {name.rpartition("::")[2] for name in operations(product.made_of)}:
-        raise ValueError(NO_SECOND.format("a function marked once_differentiable"))
-
-
-NO_SECOND = (
-    "a part of the model or of the loss has no second derivative; write it with torch functions, or give its "
-    "autograd.Function a differentiable backward (torch: {})"
-)

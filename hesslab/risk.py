@@ -7,7 +7,7 @@ batch, in uneven batches or padded give the same L. Nothing here changes the mod
 copies in the place of its parameters and buffers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hesslab import ranks
+from hesslab.batches import is_pair, require_batches, require_one_kind, require_pair, require_scalar
 from hesslab.losses import Loss, example_weights, require_mean
 from hesslab.safety import _accelerators, _random_state_kept, _substituted, twice_differentiable
 
@@ -34,7 +36,8 @@ class EmpiricalRisk:
     mean is over (default: examples; for cross-entropy on class indices the summed class weights of targets
     not ignored); batches of weight 0 are skipped. `parameters`, a pattern such as "blocks.3.*", selects θ by
     name, frozen ones too (default: those with requires_grad). `dropout`, a seed, freezes active dropout at
-    the masks that follow from it.
+    the masks that follow from it. `group` is a torch.distributed group of which every rank gives its own
+    shard as `data`, an empty one too: values, gradients and products are then those of all shards together.
 
     The modes are the model's own: BatchNorm in train mode uses the statistics of each batch. Raises
     ValueError or TypeError where an argument cannot be what it should; reads no data.
@@ -55,13 +58,14 @@ class EmpiricalRisk:
     weight: Callable[[Batch], float] | None = None
     parameters: str | None = None
     dropout: int | None = None
+    group: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
             raise TypeError(f"model is a {type(self.model).__name__}; expected a torch.nn.Module")
         require_mean(self.loss)
-        _require_batches(self.data)
-        _require_one_kind(self.selected)
+        require_batches(self.data, may_be_empty=self.group is not None)
+        require_one_kind(self.selected)
 
     @cached_property
     def selected(self) -> dict[str, nn.Parameter]:
@@ -88,8 +92,11 @@ class EmpiricalRisk:
 
     def value(self, theta: Any = None) -> float:
         """L(θ), one pass over the data; NaN or infinity where the loss is."""
-        terms = self.at(theta).fold(lambda term: (term.weight, term.loss.item()), graph=False)
-        return float(sum(w * loss for w, loss in terms) / sum(w for w, _ in terms))
+        point = self.at(theta)
+        terms = point.fold(lambda term: (term.weight, term.loss.item()), graph=False)
+        held = point.theta.new_tensor(sum(w * loss for w, loss in terms), dtype=torch.float64)
+        weight = ranks.total(self.group, sum(w for w, _ in terms), held)
+        return float(ranks.summed(self.group, held)) / weight
 
     def gradient(self, theta: Any = None) -> Any:
         """∇L(θ), shape (n,), in the kind of `theta` (torch by default); one gradient over the data."""
@@ -102,7 +109,7 @@ class EmpiricalRisk:
             gradient.add_(_gradient(term), alpha=term.weight)
 
         point.fold(add)
-        gradient /= total
+        gradient = ranks.summed(self.group, gradient) / ranks.total(self.group, total, gradient)
         return gradient.cpu().numpy() if isinstance(theta, np.ndarray) else gradient
 
     def at(self, theta: Any = None) -> "_Point":
@@ -113,19 +120,20 @@ class EmpiricalRisk:
             raise ValueError(
                 f"theta has shape {tuple(theta.shape)}; expected {tuple(own.shape)}, as risk.theta"
             )
+        ranks.require_same(self.group, theta)
         tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         fixed = {name: t.detach().clone() for name, t in tensors.items() if name not in self.selected}
         return _Point(self, theta, fixed, tuple(module.training for module in self.model.modules()))
 
     def batches(self) -> Iterator[Batch]:
         """The batches, each one an argument for `forward` and `weight`."""
-        return iter([self.data] if _is_pair(self.data) else self.data)
+        return iter([self.data] if is_pair(self.data) else self.data)
 
     def outputs_and_targets(self, batch: Batch) -> tuple[Any, Any]:
         """What the loss is computed from, with the model as it stands."""
         if self.forward is not None:
             return self.forward(self.model, batch)
-        inputs, targets = _require_pair(batch, next(iter(self.selected.values())).device)
+        inputs, targets = require_pair(batch, next(iter(self.selected.values())).device)
         outputs = self.model(inputs)
         # Models of the transformers library answer with a record whose first use is its logits.
         return getattr(outputs, "logits", outputs), targets
@@ -176,7 +184,13 @@ class _Point:
         with _random_state_kept(_accelerators(dict(self.risk.model.named_modules()))):
             for batch in self.risk.batches():
                 return batch
-        raise ValueError(_NO_BATCH)
+        raise ValueError(ranks.NO_BATCH)
+
+    def holds_nothing(self) -> bool:
+        """Whether this is one rank of several, with no batch of positive weight."""
+        if self.risk.group is None:
+            return False
+        return not self.fold(lambda term: True, graph=False, first_only=True)
 
     def fold(
         self,
@@ -195,7 +209,7 @@ class _Point:
         `begin()` comes before the forward of every batch, of those of weight 0 too.
         """
         leaves = tuple(self.leaves() if leaves is None else leaves)
-        alone = first_only or (batches is None and _is_pair(self.risk.data))
+        alone = first_only or (batches is None and is_pair(self.risk.data) and self.risk.group is None)
         modules = dict(self.risk.model.named_modules())
         seed = seed if self.risk.dropout is None else self.risk.dropout
         results: list[Any] = []
@@ -212,8 +226,8 @@ class _Point:
                         results.append(action(term))
                 if first_only and results:
                     break
-        if not results:
-            raise ValueError(_NO_BATCH)
+        if not results and self.risk.group is None:
+            raise ValueError(ranks.NO_BATCH)
         return results
 
     def term(self, index: int, batch: Batch, leaves: tuple[Tensor, ...], *, alone: bool) -> _Term | None:
@@ -228,11 +242,8 @@ class _Point:
         if weight == 0:
             return None
         units = units * (weight / units.sum())
-        loss = _require_scalar(risk.loss(outputs, targets))
+        loss = require_scalar(risk.loss(outputs, targets))
         return _Term(index, weight, units, loss, outputs, targets, leaves)
-
-
-_NO_BATCH = "data holds no batch of positive weight; expected at least one example"
 
 
 def mlp(sizes: Sequence[int], *, activation: str = "tanh", gain: float = 1.0, rng: Any) -> nn.Sequential:
@@ -274,60 +285,3 @@ def _gradient(term: _Term) -> Tensor:
         return torch.cat([torch.zeros_like(leaf).reshape(-1) for leaf in term.leaves])
     parts = torch.autograd.grad(term.loss, term.leaves, allow_unused=True, materialize_grads=True)
     return torch.cat([part.reshape(-1) for part in parts])
-
-
-def _is_pair(data: Any) -> bool:
-    return isinstance(data, tuple) and len(data) == 2
-
-
-def _require_batches(data: Any) -> None:
-    if isinstance(data, Tensor | Mapping) or not hasattr(data, "__iter__"):
-        raise TypeError(
-            f"data is a {type(data).__name__}; expected one pair (inputs, targets) or an iterable of batches"
-        )
-    if hasattr(data, "__next__"):
-        raise ValueError(
-            f"data is a one-shot iterator ({type(data).__name__}), empty after one pass; give list(data)"
-        )
-    if isinstance(data, Sized) and _length(data) == 0:
-        raise ValueError("data is empty; expected at least one batch")
-
-
-def _length(data: Any) -> int | None:
-    """The number of batches, None where the data do not say."""
-    try:
-        return len(data)
-    except TypeError:  # a loader over a stream
-        return None
-
-
-def _require_one_kind(selected: Mapping[str, Tensor]) -> None:
-    """θ must be one flat vector in one precision on one device."""
-    if not selected:
-        raise ValueError("parameters selects none; expected the pattern of some names of named_parameters()")
-    kinds = sorted({f"{str(p.dtype).removeprefix('torch.')} on {p.device}" for p in selected.values()})
-    if len(kinds) > 1:
-        raise ValueError(f"the parameters are {' and '.join(kinds)}; expected one precision and one device")
-    if not kinds[0].startswith(("float32", "float64")):
-        raise ValueError(
-            f"the parameters are {kinds[0]}; expected float32 or float64: convert with model.float()"
-        )
-
-
-def _require_pair(batch: Batch, device: torch.device) -> tuple[Any, Any]:
-    if not (isinstance(batch, tuple | list) and len(batch) == 2):
-        raise TypeError(
-            f"a batch is a {type(batch).__name__}; expected a pair (inputs, targets): "
-            "for others give forward(model, batch) -> (outputs, targets)"
-        )
-    for name, part in zip(("inputs", "targets"), batch, strict=True):
-        if isinstance(part, Tensor) and part.device != device:
-            raise ValueError(f"the {name} are on {part.device}, the parameters on {device}; move one of them")
-    return batch[0], batch[1]
-
-
-def _require_scalar(loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"the loss returned {found}; expected one number, the mean over its batch")
-    return loss.reshape(())

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pybtex.database import parse_file
 
 from authoring import docstrings
 from authoring.manifest import read
@@ -133,6 +134,34 @@ def test_sources_lead_to_the_bibliography(book, pages):
     assert f"../bibliography.html#{claim.references[0]}" in lesson.links
 
 
+CITATION = re.compile(r"([A-Z][\w’'-]+)(?:,? (?:&|and|et al\.|[A-Z][\w-]+,?))* \(?([12]\d{3})(?=[,;):])")
+
+
+def test_every_citation_in_a_docstring_is_in_the_bibliography():
+    entries = parse_file(str(ROOT / "docs" / "bibliography.bib")).entries
+    known = {
+        (p.last_names[-1].strip("{}"), e.fields["year"])
+        for e in entries.values()
+        for p in e.persons["author"]
+    }
+    known |= {("Arous", "2005"), ("Loan", "2013")}  # two words
+    cited = set()
+    for path in (ROOT / "hesslab").glob("*.py"):
+        text = " ".join(path.read_text(encoding="utf8").split())
+        cited |= {(path.stem, *found) for found in CITATION.findall(text)}
+    assert len(cited) > 40
+    assert not {entry for entry in cited if entry[1:] not in known}
+
+
+@pytest.mark.skipif(
+    not all(lesson.stands for lesson in MANIFEST.lessons.values()), reason="lessons to come cite more"
+)
+def test_every_source_is_cited(book, pages):
+    entries = parse_file(str(ROOT / "docs" / "bibliography.bib")).entries
+    unused = set(entries) - pages[book / "bibliography.html"].anchors
+    assert not unused
+
+
 def test_the_library_page_lists_rooms_with_their_functions(book, pages):
     assert "hesslab.lanczos.eigsh" in pages[book / "library" / "lanczos.html"].anchors
     assert "library/audit.html" in pages[book / "library.html"].links
@@ -156,3 +185,19 @@ def test_no_formula_or_sign_was_lost_on_the_way(book):
             if thing is room or (getattr(thing, "__module__", "") == room.__name__ and callable(thing)):
                 prose = (thing.__doc__ or "").split(">>>")[0].replace("`", "")
                 assert re.sub(r"\s+", "", prose) in shown, thing
+
+
+CONTRACTION = re.compile(
+    r"\b((do|does|did|is|are|was|were|wo|would|could|should|has|have|ca)n[’']t|(it|that|let|there)[’']s"
+    r"|(we|you|they)[’'](re|ve|ll))\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("folder", ["authoring/lessons", "authoring/exercises", "docs", "docs/teaching"])
+def test_prose_has_no_contractions(folder):
+    """They are hard for readers of other languages; the Carpentries Lab's checklist asks for it."""
+    pages = [path for kind in ("*.py", "*.md") for path in (ROOT / folder).glob(kind)]
+    assert pages
+    found = {path.name: CONTRACTION.findall(path.read_text(encoding="utf8")) for path in pages}
+    assert not {name: words for name, words in found.items() if words}

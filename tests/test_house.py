@@ -46,9 +46,9 @@ CORE = {
     ),
     "trace": ({"probes"}, {"hutchinson", "hutchpp", "xtrace", "diagonal", "frobenius", "Estimate"}),
     "density": ({"lanczos", "trace"}, {"slq", "SpectralMeasure"}),
-    "risk": ({"safety", "losses"}, {"EmpiricalRisk", "mlp"}),
+    "risk": ({"safety", "losses", "batches", "ranks"}, {"EmpiricalRisk", "mlp"}),
     "curvature": (
-        {"risk", "products", "losses", "lockstep"},
+        {"risk", "products", "losses", "lockstep", "ranks"},
         {
             *("hessian", "ggn", "fisher", "empirical_fisher", "gradient_covariance"),
             *("preconditioned", "blocks"),
@@ -57,8 +57,8 @@ CORE = {
 }
 OTHER = {
     "safety": (set(), {"twice_differentiable"}),
-    "products": ({"risk", "safety", "losses", "memory"}, None),
-    "kfac": ({"risk", "losses"}, {"kfac"}),
+    "products": ({"risk", "safety", "losses", "memory", "graphs", "ranks"}, None),
+    "kfac": ({"risk", "losses", "ranks"}, {"kfac"}),
     "stability": (
         {"risk", "curvature", "lanczos", "dynamics"},
         {"Tracker", "effective_sharpness", "Sharpness"},
@@ -68,7 +68,7 @@ OTHER = {
         {"audit", "Audit", "Layer"},
     ),
     "landscape": (
-        {"risk", "profiles", "matching"},
+        {"risk", "profiles", "matching", "batches", "ranks"},
         {"slice_1d", "slice_2d", "barrier", "bezier_path", "match_permutation"},
     ),
     "data": (set(), {"digits", "mnist1d", "two_moons"}),
@@ -84,12 +84,15 @@ INNER = {
     "probes": (set(), None),
     "lockstep": (set(), None),
     "losses": (set(), None),
-    "memory": ({"risk"}, None),
+    "memory": ({"risk", "batches"}, None),
+    "batches": (set(), None),
+    "graphs": (set(), None),
+    "ranks": (set(), None),
     "critical": ({"risk"}, {"CriticalRate", "critical_rate"}),
-    "parts": ({"risk", "curvature", "trace"}, None),
+    "parts": ({"risk", "curvature", "trace", "ranks"}, None),
     "report": (set(), None),
     "profiles": ({"risk"}, None),
-    "matching": ({"risk"}, None),
+    "matching": ({"risk", "ranks"}, None),
 }
 ROOMS = {**CORE, **OTHER, **INNER}
 WITH_TORCH = {
@@ -108,6 +111,9 @@ WITH_TORCH = {
     "parts",
     "profiles",
     "matching",
+    "batches",
+    "graphs",
+    "ranks",
 }
 SMALL = {"matrices", "objectives", "dynamics", "lanczos", "trace", "density", "operators", "data", "plots"}
 

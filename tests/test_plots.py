@@ -262,6 +262,29 @@ def test_contours_part_the_rectangle_into_equal_areas():
     plots.contours(plots.panels()[1], lambda x: x[0] * x[1], (-1, 1), (-1, 1))
 
 
+def test_a_plane_has_its_level_lines_where_the_values_are_and_their_heights_on_them():
+    figure, axes = plots.panels()
+    x, y = np.linspace(-1, 1, 21), np.linspace(0, 3, 31)
+    plots.plane(axes, x, y, x[:, None] + 0 * y, levels=[0.25, 0.5])
+    shades, lines = axes.collections
+    for level, line in zip((0.25, 0.5), lines.get_paths(), strict=True):
+        np.testing.assert_allclose(line.vertices[:, 0], level, atol=1e-12)  # along the first axis of values
+        assert (line.vertices[:, 1].min(), line.vertices[:, 1].max()) == (0, 3)
+    gray = shades.get_facecolor()[:, 0]
+    assert len(gray) == 3
+    assert np.all(np.diff(gray) < -0.1)  # the higher, the darker
+    assert {text.get_text() for text in axes.texts} == {"0.25", "0.5"}
+    drawn(figure)
+
+
+def test_a_plane_is_empty_where_a_value_is_missing():
+    _, axes = plots.panels()
+    values = np.add.outer(np.arange(5.0), np.arange(5.0))
+    values[:, 3:] = np.nan
+    plots.plane(axes, np.arange(5), np.arange(5), values, levels=[1.0, 3.0])
+    assert all(path.vertices[:, 1].max() <= 2 for path in axes.collections[1].get_paths())
+
+
 def test_a_path_starts_open_and_ends_filled():
     figure, axes = plots.panels()
     plots.path(axes, [(0.0, 0.0), (1.0, 1.0), (2.0, 0.0)], label="gd")

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+
+from authoring import build, manifest
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
 
@@ -14,7 +18,7 @@ def code_blocks(language):
 
 
 def test_is_short():
-    assert len(README.splitlines()) <= 100
+    assert len(README.splitlines()) <= 110
 
 
 def test_first_block_prints_the_number_and_error_it_promises():
@@ -40,3 +44,30 @@ def test_the_audit_runs_and_gives_its_verdict():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "sharpness / threshold" in shown.stdout
     assert "of the threshold of SGD at its present rate" in shown.stdout
+
+
+def test_the_figure_is_the_one_that_the_lesson_draws():
+    path = ROOT / "lessons" / f"{build.SHOWN}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    assert (ROOT / "docs" / "shown.png").read_bytes() == build.first_figure(notebook)
+    alt = re.search(r"!\[([^]]+)\]\(docs/shown\.png\)", README)[1]
+    assert alt in path.read_text(encoding="utf8")
+
+
+def test_the_head_of_the_scoreboard_is_that_of_the_course():
+    course = manifest.read(ROOT)
+    rows = re.findall(r"^\| (\d\S*) \| \"([^\"]+)\" \| ([a-z ]+) \|$", README, re.MULTILINE)
+    assert len(rows) >= 4
+    for claim, words, verdict in rows:
+        assert verdict == course.claims[claim].verdict
+        said = re.findall(r"[a-z]{4,}", course.claims[claim].words.lower())
+        assert set(re.findall(r"[a-z]{4,}", words.lower().replace("λmax", "").replace("λmin", ""))) <= set(
+            said
+        )
+
+
+def test_the_tracks_are_those_of_the_course():
+    course = manifest.read(ROOT)
+    hours = next(track["hours_a_week"] for track in course.tracks if "hours_a_week" in track)
+    weeks = next(len(track["weeks"]) for track in course.tracks if "weeks" in track)
+    assert f"Alone at {hours} hours a week, in a class of {weeks} weeks" in README

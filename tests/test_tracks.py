@@ -101,3 +101,7 @@ def test_the_path_of_a_workshop_runs_from_end_to_end(track, request):
     claims = [claim.id for x in schedules.path(track) for claim in COURSE.claims_of(x)]
     held = re.findall(r"^(\S+) .* holds ", done.stdout, re.MULTILINE)
     assert held == claims
+    spent = re.findall(r"(\d\d): (\d+) s", done.stdout.splitlines()[-1])
+    assert [lesson for lesson, _ in spent] == schedules.path(track)
+    for lesson, seconds in spent:
+        assert float(seconds) <= 60 * COURSE.lessons[lesson].minutes["computing"], lesson

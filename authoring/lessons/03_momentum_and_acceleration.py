@@ -483,7 +483,7 @@ show(figure, "Heavy ball goes round three points for ever, none in the grey stri
 # should have led to the minimum.
 #
 # Is the kink to blame? No. Round it off within 0.1 of the two corners, with curvatures between 1 and 25. No point of the cycle is there, so it stays, on a function as smooth as you
-# like. Nor is the setting a bad choice: Goujaud, Taylor and Dieuleveut proved in 2023 that heavy ball, however it is tuned, either is no faster than gradient descent in order
+# like. Nor is the setting a bad choice: Goujaud, Taylor and Dieuleveut proved in 2023 (`goujaud2023`) that heavy ball, however it is tuned, either is no faster than gradient descent in order
 # of κ on quadratics, or fails to converge for some function with these bounds. Nesterov's method is slower on quadratics, and converges for all of these functions, with
 # $\sqrt\kappa$ in the rate (`lessard2016`). That is what its look ahead is for.
 #

@@ -481,7 +481,7 @@ print("error of each block:", *(f"{apart(K[s, s], B[s, s]):.2f}" for s in parts.
 print(f"outside the blocks: {norm(G - B) / norm(G):.2f} of F")
 
 # %% [markdown]
-# As an approximation of a matrix this is poor: errors of about 80 % of a block in the Frobenius norm, and more than a quarter of $F$ lost outside the blocks. As a preconditioner it need not be. What makes it cheap is the inverse. Let $\mathcal A = Q_A\, \mathrm{diag}(\alpha)\, Q_A^\top$ and
+# As an approximation of a matrix this is poor: errors of 70 to 80 % of a block in the Frobenius norm, and more than a quarter of $F$ lost outside the blocks. As a preconditioner it need not be. What makes it cheap is the inverse. Let $\mathcal A = Q_A\, \mathrm{diag}(\alpha)\, Q_A^\top$ and
 # $\mathcal G = Q_G\, \mathrm{diag}(\gamma)\, Q_G^\top$. Then $\mathcal G \otimes \mathcal A + \delta I$ has the eigenvalues $\gamma_i \alpha_j + \delta$ and the eigenvectors $Q_G \otimes Q_A$: two small eigenproblems in place of one large one. The **damping** δ is needed, since the factors are singular: constant pixels alone see to that.
 #
 # Which preconditioner trains? From the same first weights, ten full-batch steps $\theta \leftarrow \theta - (P + \delta I)^{-1} g$ with δ = 0.1 and $P$ one of $F$, K-FAC, $E$ and $H$; beside them gradient descent with the best of three steps, 0.3, 1 and 3.

@@ -26,7 +26,7 @@ start()
 # ## 1. Three things that an intervention can do
 #
 # Section 7 of the note is a list of advice: watch the gradient, clip it, schedule the step, stop early, decay the weights. Each comes with a reason, and each reason is a sentence about the Hessian. Advice
-# may work while its reason is wrong. So we take each one, **predict what it does to $\eta\lambda_{\max}/2$**, and then look. SAM, which is younger than most of this advice, joins the list.
+# may work while its reason is wrong. So we take each one, **predict what it does to $\eta\lambda_{\max}/2$**, and then look. SAM (sharpness-aware minimization, `foret2021`), which is younger than most of this advice, joins the list.
 #
 # Lesson 07 left us with a network that trains at its edge: $\lambda_{\max}$ rises until it meets $2/\eta$, and stays there. If you believe this, there are only three things that an intervention can do.
 #
@@ -64,7 +64,7 @@ def climb(net, loss, y, rho):
 
 
 # %% [markdown]
-# `climb` is SAM, whole (`foret2021`): go uphill by ρ in the direction of the gradient, take the gradient *there*, come back, and step with it.
+# `climb` is SAM, whole: go uphill by ρ in the direction of the gradient, take the gradient *there*, come back, and step with it.
 
 
 # %%
@@ -220,22 +220,39 @@ print(f"effective step on average {effective:.3f}; 2/λmax = {2 / curvature[0]:.
 
 # %%
 own_clip = clipped["ratio"] * np.minimum(1, 0.1 / clipped["length"])
-assert (clipped["loss"][:, -1] < 0.1 * clipped["loss"][:, 0]).all() and abs(effective - 0.2) < 0.01
+assert abs(effective - 0.2) < 0.01
 
 # %% [markdown]
 # {{claim 7.2}}
 #
-# The card counts the runs with η = 1.5 that diverge without clipping. With it, it measures the smallest ratio to $2/\eta$, and the smallest and the largest ratio to the edge of the effective step (means of the last four looks).
+# The card counts the runs with η = 1.5 that diverge without clipping. With it, it measures the smallest ratio to $2/\eta$, and the smallest and the largest ratio to the edge of the effective step (means of the last four looks), and the largest part of the first loss that is left.
 
 # %%
-found = [sum(lost[1::2]), late(clipped["ratio"]).min(), late(own_clip).min(), late(own_clip).max()]
-claim("7.2", found, holds=lambda m: m[0] == 3 and m[1] > 2 and 0.9 < m[2] <= m[3] < 1.2, varies=True)
+remaining = (clipped["loss"][:, -1] / clipped["loss"][:, 0]).max()
+found = [sum(lost[1::2]), late(clipped["ratio"]).min(), late(own_clip).min(), late(own_clip).max(), remaining]
+claim(
+    "7.2",
+    found,
+    holds=lambda m: m[0] == 3 and m[1] > 2 and 0.9 < m[2] <= m[3] < 1.2 and m[4] < 0.1,
+    varies=True,
+)
 
 # %% [markdown]
-# So the first half of the advice survives: clipping prevents the explosion. Its reason does not. It does nothing special in steep directions, and it does not keep the network away from them. Quite the contrary. A tighter clip means a *higher* edge, and
-# training goes up to it: with $c = 0.1$ the network lives at about three times $2/\eta$. Take the clipping away in the middle of such a run, and the step is suddenly too long by that factor.
+# So the first half of the advice survives: clipping prevents the explosion. Its reason does not. It does nothing special in steep directions, and it does not keep the network away from them: with $c = 0.1$ it lives at about three times
+# $2/\eta$. How high exactly depends on $c$ and on the start. One seed:
+
+# %%
+levels = [train(0, 300, eta=1.5, gain=1.0, clip=c)["ratio"][-4:].mean() for c in (0.4, 0.05)]
+low = train(0, 300, eta=1.5, clip=0.1)["ratio"]
+print(f"ηλmax/2 late: c = 0.4: {levels[0]:.0f}, 0.1: {late(clipped['ratio'])[0]:.0f}, 0.05: {levels[1]:.0f}")
+print(f"c = 0.1, small first weights: from {low[0]:.1f} to {low[-4:].mean():.0f}")
+assert levels[1] > 4 > 1.5 > levels[0] and low[0] < 1.5 and low[-4:].mean() > 1.75
+
+# %% [markdown]
+# A tighter clip leaves a *higher* sharpness. From large first weights the sharpness comes down and the edge of the effective step comes down to it, since the gradient gets shorter. From small ones the sharpness
+# rises, beyond $2/\eta$, to the edge of the effective step. Take the clipping away in the middle of a run at three times $2/\eta$, and the step is suddenly too long by that factor.
 #
-# The clip level is a step size in disguise: with active clipping each step has the length $\eta c$, which is *normalized* gradient descent. `arora2022` prove, under conditions, that this too goes to an edge of its own. `zhang2020clip` give clipping a reason of another kind: if curvature may grow with the gradient, a step that shrinks with the gradient is the right one.
+# The clip level is a step size in disguise: with active clipping each step has the length $\eta c$, which is *normalized* gradient descent. `arora2022` prove, under conditions, that this too enters an edge of stability. `zhang2020clip` give clipping a reason of another kind: where curvature grows with the gradient, as they observe in training, they prove that clipping and normalized steps can beat every fixed step.
 #
 # ## 4. SAM: an edge that knows the gradient
 #
@@ -247,7 +264,7 @@ claim("7.2", found, holds=lambda m: m[0] == 3 and m[1] > 2 and 0.9 < m[2] <= m[3
 #
 # $$\lambda_{\text{SAM}} = \frac{|g|}{2\rho}\left(\sqrt{1 + \frac{8\rho}{\eta\,|g|}} - 1\right) \;\le\; \frac2\eta .$$
 #
-# A long gradient gives $2/\eta$ back. A short gradient lowers the edge, without limit. And at a minimum? There SAM does not rest. It hops: $x$ becomes $-x$ where $|x| = \eta\lambda\rho/(2 - \eta\lambda)$.
+# In more variables each eigendirection of a quadratic has its own λ, and all share one $|g|$, the length of the whole gradient; the largest λ meets the edge first. A long gradient gives $2/\eta$ back. A short gradient lowers the edge, without limit. And at a minimum? There SAM does not rest. It hops: $x$ becomes $-x$ where $|x| = \eta\lambda\rho/(2 - \eta\lambda)$.
 
 
 # %%
@@ -284,9 +301,10 @@ show(
 # %%
 found = [late(own_sam).min(), late(own_sam).max(), late(sam["ratio"]).max()]
 claim("7.6", found, holds=lambda m: 0.9 < m[0] <= m[1] < 1.25 and m[2] < 0.75, varies=True)
+assert 1 < found[0] <= found[1] < 1.15
 
 # %% [markdown]
-# On our machine the means lie between 1.05 and 1.15: a little above the edge, as everything at its edge has been since Lesson 07, with one reason more. The formula takes the gradient for a multiple of the top eigenvector, and it is not quite one.
+# The means lie between 1 and 1.15 (the cell above asserts it): a little above the edge, as in Lesson 07. Six other seeds gave the same. The formula takes $\lVert g\rVert$ for constant from step to step. In a run it is not, so more than a quotient near 1 is not to be expected.
 #
 # SAM is often told as "it looks for flat minima, since its objective is the worst loss in a ball". The edge tells it without an objective: a step that is unstable earlier, and the more so the closer the run is to a minimum. Whether flatter by this means
 # *generalizes* better is the business of Lesson 12.
@@ -306,8 +324,8 @@ axes.set(ylabel="sharpness")
 show(figure, "η doubled at step 350: the sharpness halves in 25 steps. η halved at step 450: it creeps up.")
 
 # %% [markdown]
-# Downwards the network follows at once. Above the edge there is an instability, and it grows by a factor a step: a few tens of steps, and $\lambda_{\max}$ is down. Upwards nothing pushes but progressive sharpening, and that is slow, the slower the smaller the loss. The same network
-# that went from 1.8 to 4 in its first 150 steps gains a few tenths in the 200 steps after the drop. So a decay of η late in training leaves the sharpness nearly where it was, *below* the new edge, and this is one reason why the loss gets calm there.
+# Downwards the network follows at once. Above the edge there is an instability, and it grows by a factor a step: a few tens of steps, and $\lambda_{\max}$ is down. Upwards nothing pushes but progressive sharpening, and that is slow, and slower here than it was early in training. The same network
+# that went from 1.8 to above 5 in its first 150 steps gains a few tenths in the 175 steps after the drop. So a decay of η late in training leaves the sharpness nearly where it was, *below* the new edge, and this is one reason why the loss gets calm there.
 #
 # Warmup is the same, from the other side. Without it, all three seeds meet $\eta\lambda_{\max}/2 > 5$ in the first step, and are lost within ten. How long must the ramp be? If the sharpness did not move, the ramp $\eta_t = \eta\,(t+1)/W$ would pass the edge at the first $t$ with $\eta_t\lambda_0 > 2$:
 
@@ -315,17 +333,33 @@ show(figure, "η doubled at step 350: the sharpness halves in 25 steps. η halve
 first = warm["value"][:, 0]
 crossing = (400 / (1.2 * first)).astype(int).tolist()
 print("first sharpness", first.round(2).tolist(), "  crossing at step", crossing)
-short = [train(seed, 80, eta=lambda t: 1.2 * min(1, (t + 1) / 10), gain=1.0) is None for seed in range(3)]
-print("with a ramp of 10 steps", sum(short), "of 3 diverge")
 assert (warm["value"][:, 1] < 0.8 * first).all() and (warm["ratio"][:, 1] < 1).all()
 assert 1.2 * first.min() / 2 > 5
 
 # %% [markdown]
-# In fact it comes later, since the sharpness falls already before: by more than a fifth in the first 25 steps, where nothing is unstable yet. Large first weights do that; `kalra2024` call it the sharpness reduction phase. Then the ramp *pushes*. It
-# raises η by 0.006 a step, the sharpness must yield, and it has well over 100 steps to do so. A ramp of 10 steps gives it no time.
-#
-# How long is long enough? An earlier trial, with one seed, had a clear answer: 20 steps fail, 100 work. We tried eight seeds. With 50 steps three of them are lost and five survive; with 200 and with 300 none is lost. In between it is a lottery of the first weights. A border found from one seed
-# would have been a border of that seed. The lesson asserts only what is safe: none survives without a ramp, all survive with 200.
+# In fact it comes later, since the sharpness falls already before: by more than a fifth in the first 25 steps, where nothing is unstable yet. (With eight seeds the fall was between 13 and 35 %.) Large first weights do that; `kalra2024` call it a sharpness reduction phase. Then the ramp *pushes*. It
+# raises η by 0.006 a step, the sharpness must yield, and it has well over 100 steps to do so. How long is long enough? An earlier trial, with one seed, had a clear answer: 20 steps fail, 100 work. Take eight seeds.
+
+
+# %%
+def survives(seed, ramp):
+    net = mlp([64, 32, 32, 32, 10], gain=1.0, rng=seed)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    for t in range(ramp + 30):
+        optimizer.param_groups[0]["lr"] = 1.2 * min(1, (t + 1) / ramp)
+        value = backward(net, half_squares, y)
+        optimizer.step()
+    return value < 1
+
+
+# %%
+alive = {ramp: sum(survives(seed, ramp) for seed in range(8)) for ramp in (10, 50, 200)}
+print(f"of 8 seeds survive {alive[10]} with a ramp of 10 steps, {alive[200]} with one of 200")
+assert alive[10] == 0 < alive[50] < 8 == alive[200]
+
+# %% [markdown]
+# A ramp of 10 steps gives the sharpness no time. With 50 steps some are lost and some survive: on our machine three and five. (In a trial beside this lesson one of the eight survived 20 steps, and three were lost with 100.) In between it is a lottery of the first weights. A border found from one seed
+# is a border of that seed.
 
 # %%
 before, during = stepped["value"][:, 10:14].mean(axis=1), stepped["value"][:, 16:18].mean(axis=1)
@@ -339,9 +373,9 @@ claim(
 )
 
 # %% [markdown]
-# The numbers: runs lost without a ramp (with one, `warm` holds three whole runs); the largest quotient of last and first sharpness under warmup; the largest quotient of the sharpness late in the phase η = 1 and before it; the smallest and the largest quotient after and before the drop.
+# The numbers: runs lost without a ramp (with one, `warm` holds three whole runs); the largest quotient of last and first sharpness under warmup; the largest quotient of the sharpness late in the phase η = 1 and before it; the smallest and the largest quotient of the sharpness at the end and before the drop.
 #
-# This is what `gilmer2022` and `kalra2024` found at scale: warmup helps by taking the network to flatter regions that bear the larger step. `kalra2024` add that it depends on the start. A network that starts flat, like ours with `gain=0.5`, sharpens into the edge, and needs no ramp for η = 0.5.
+# This is what `gilmer2022` and `kalra2024` report from much larger experiments: warmup helps by taking the network to flatter regions that bear the larger step. `kalra2024` add that it depends on the start. A network that starts flat, like ours with `gain=0.5`, sharpens into the edge, and needs no ramp for η = 0.5.
 #
 # ## 6. Weight decay: what it bounds
 #
@@ -396,7 +430,7 @@ assert 5 * plain["loss"][0, -1] < strong["loss"][-1] and strong["ratio"].max() <
 
 # %%
 figure, (left, right) = panels(1, 2)
-curves = {"ω = 0": plain["ratio"][0], "0.005": decayed["ratio"][0], "0.03": strong["ratio"]}
+curves = {"ω = 0": plain["ratio"][0], "0.005": decayed["ratio"][0, :14], "0.03": strong["ratio"]}
 watched(left, {name: (25 * np.arange(len(curve)), curve) for name, curve in curves.items()})
 left.set(title="squared error", ylabel="ηλmax/2")
 watched(
@@ -419,7 +453,7 @@ claim("7.5", found, holds=lambda m: m[0] < 1e-9 and m[1] > 10 and m[2] > 3 and m
 # The numbers: the largest deviation of the shift from ω for SGD and AdamW, in units of ω; the smallest shift for Adam; the smallest quotient of the sharpness with and without decay, under cross-entropy at the last look, step 175; the largest such quotient at step 100, under the squared error with ω = 0.005.
 #
 # With cross-entropy, decay makes the end *sharper*, several times, for each seed. Without decay the weights grow for ever, the probabilities become certain, and the curvature vanishes (Lesson 07, Section 6). Decay keeps the weights short, the probabilities uncertain and the curvature alive. `granziol2020`
-# reports the same for large networks, with better generalization. A strong decay, $\omega = 0.03$, does hold the squared error below its edge, at 0.4 of it. The price is in the printed lines: the network no longer fits its data. `saether2026`, a preprint, reports such plateaus.
+# reports the same, from logistic regression to wide residual networks, with better generalization. A strong decay, $\omega = 0.03$, does hold the squared error below its edge, at 0.4 of it. The price is in the printed lines: the network no longer fits its data. `saether2026`, a preprint, reports plateaus below $2/\eta$ in MLPs, and sharpening slowed by decay in general.
 #
 # ## 7. Early stopping: sharp, and overfitted?
 #
@@ -440,15 +474,15 @@ show(
 )
 
 # %% [markdown]
-# Left, the squared error. With wrong labels the best loss on new digits comes early, while the sharpness rises to its edge or overshoots it. The sharpness there, on our machine, is between 0.7 and 1.2 times the final one: no clear sign. And look at the clean labels. The sharpness takes the same way to the same edge, and *there the loss on new digits goes on
-# falling*. The end value is $2/\eta$, in both. It is set by the step size, not by the overfitting. (In an earlier trial, one seed with η = 0.2, the best stop had the sharpness 6.1 and the end 10.1. The note looked right, since a smaller step had moved the end up.)
+# Left, the squared error. With wrong labels the best loss on new digits comes early, while the sharpness rises to its edge or overshoots it. The sharpness there, on our machine, is between 0.7 and 1.2 times the final one, above it for one seed and below it for two: no clear sign. And look at the clean labels. The sharpness takes the same way to the same edge, and *there the loss on new digits goes on
+# falling*, but for one jump as the edge is crossed. The end value is $2/\eta$, in both. It is set by the step size, not by the overfitting. (In an earlier trial, not repeated here, one seed with η = 0.2, the best stop had the sharpness 6.1 and the end 10.1. The note looked right, since a smaller step had moved the end up.)
 #
 # Right, the cross-entropy. The best moment is near the *top* of the sharpness. Most of the overfitting happens while λmax collapses. (With clean labels it collapses too.) Whoever waits for a sharp region before stopping has waited for the wrong thing: the overfitted end is several times flatter than the best stop.
 #
 # {{claim 7.4}}
 #
 # The card: the smallest quotient of the sharpness at the best stop and at the end, under cross-entropy, and the largest under the squared error; how much the loss on new digits rises from its best to the end with wrong labels (smallest of three), and with clean ones (largest); and the largest deviation from 1 of the quotient of the
-# late sharpness with wrong and with clean labels.
+# late sharpness with wrong and with clean labels, and of the late ratio to $2/\eta$ with wrong ones.
 
 # %%
 near = squares["value"][range(3), best[0]] / late(squares["value"])
@@ -457,13 +491,19 @@ rises = [(run_of["new"][:, -1] / run_of["new"].min(axis=1)) for run_of in (squar
 same = abs(late(squares["value"]) / late(plain["value"]) - 1).max()
 
 # %%
-found = [min(above), max(near), min(rises[0]), max(rises[1]), same]
-claim("7.4", found, holds=lambda m: m[0] > 3 and m[1] < 1.5 and m[2] > 1.1 > m[3] and m[4] < 0.2, varies=True)
+edge = abs(late(squares["ratio"]) - 1).max()
+found = [min(above), max(near), min(rises[0]), max(rises[1]), same, edge]
+claim(
+    "7.4",
+    found,
+    holds=lambda m: m[0] > 3 and m[1] < 1.5 and m[2] > 1.1 > m[3] and m[4] < 0.2 and m[5] < 0.25,
+    varies=True,
+)
 
 # %% [markdown]
-# Early stopping works: with wrong labels, the loss on new digits rises by a fifth and more within 400 steps, and the best stop would have avoided it. But it works by the loss on *held-out data*. That is the number to watch. The sharpness is neither needed nor reliable.
+# Early stopping works: with wrong labels, the loss on new digits rises by a fifth and more within 400 steps (by 13 to 34 % with six other seeds and other wrong labels), and the best stop would have avoided it. But it works by the loss on *held-out data*. That is the number to watch. The sharpness is neither needed nor reliable.
 #
-# > **Misconception: "a treatment that lowers λmax has made training more stable".** Stability is the *ratio*, sharpness over the edge of the step that is taken. SAM lowers λmax, and lowers its own edge with it: it trains at the edge, as before. Clipping raises λmax, and raises
+# > **Misconception: "a treatment that lowers λmax has made training more stable".** Stability is the *ratio*, sharpness over the edge of the step that is taken. SAM lowers λmax, and lowers its own edge with it: it trains at the edge, as before. Clipping allows a larger λmax, and raises
 # > the edge with it. Under cross-entropy λmax falls by itself, and nothing was done. The first question of the exit ticket is about this.
 #
 # ## 8. What survives
@@ -481,7 +521,7 @@ claim("7.4", found, holds=lambda m: m[0] > 3 and m[1] < 1.5 and m[2] > 1.1 > m[3
 #
 # ## What to take away
 #
-# 1. An intervention moves the edge, changes the loss, or stops the clock. The sharpness then goes to the edge of the step that is taken, if it has the time.
+# 1. An intervention moves the edge, changes the loss, or stops the clock. Under the squared error, sharpness and edge of the step that is taken then meet, if they have the time and the decay is small; under cross-entropy the sharpness falls away.
 # 2. Down it follows within tens of steps, up it creeps. That is why warmup works, and why a late drop of η leaves the network below its edge.
 # 3. Advice can survive its reason. Clip, warm up, decay, stop early: yes. Because of "sharp regions": rarely.
 #
@@ -512,8 +552,8 @@ ticket(
 #
 # ## Further reading
 #
-# - `gilmer2022` (Gilmer and others, *A Loss Curvature Perspective on Training Instabilities of Deep Learning Models*, 2022): initialization, warmup and clipping, seen by the Hessian, at scale.
+# - `gilmer2022` (Gilmer and others, *A Loss Curvature Perspective on Training Instabilities of Deep Learning Models*, 2022): initialization, architecture, warmup and clipping, seen by the Hessian, on many tasks.
 # - `kalra2024` (Kalra and Barkeshli, *Why Warmup the Learning Rate?*, 2024): when warmup works against the sharpness, and when with it; Adam too.
-# - `long2023` (Long and Bartlett, *Sharpness-Aware Minimization and the Edge of Stability*, 2023): the edge of Section 4, and runs at it.
-# - `zhang2020clip` (Zhang and others, *Why Gradient Clipping Accelerates Training*, 2020): where curvature grows with the gradient.
-# - `arora2022`: normalized gradient descent at its edge, with proofs. `jastrzebski2020`: what the step size decides early.
+# - `long2023` (Long and Bartlett, *Sharpness-Aware Minimization and the Edge of Stability*, 2023): an edge of SAM that depends on the gradient, and three tasks that train at it.
+# - `zhang2020clip` (Zhang and others, *Why Gradient Clipping Accelerates Training*, 2020): a smoothness that grows with the gradient, and what clipping gains from it.
+# - `arora2022`: normalized gradient descent at the edge, with proofs.

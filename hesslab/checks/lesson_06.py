@@ -20,8 +20,10 @@ def check_largest_gap(largest_gap: Answer, rng: np.random.Generator) -> Laws:
     """(k, λ_k/λ_{k+1}) of the largest quotient among the first ones, for spectra in any order."""
     for outliers, most in ((9, 20), (4, 10), (1, 6), (6, 14), (5, 5)):
         top = 5.0 * 0.9 ** np.arange(outliers) * rng.uniform(0.99, 1.01, outliers)
-        bulk = 0.25 * top[-1] * 0.93 ** np.arange(most + 6) * rng.uniform(0.995, 1.005, most + 6)
-        tail = [1e-6 * bulk[-1], -0.3 * top[0], -1e-3]
+        top[0] *= 1 + (outliers > 1)  # the largest difference, and not the largest quotient
+        size = most + 1 - outliers  # so that the next quotient, after `most`, is huge
+        bulk = 0.25 * top[-1] * 0.93 ** np.arange(size) * rng.uniform(0.995, 1.005, size)
+        tail = [1e-6 * bulk[-1], -0.3 * top[-1], -1e-3]
         values = rng.permutation(np.concatenate([top, bulk, tail]))
         yield _gap_law(largest_gap, values, most, outliers)
 
@@ -31,6 +33,8 @@ def _gap_law(largest_gap: Answer, values: Vector, most: int, outliers: int) -> V
     quotients, differences = v[:-1] / v[1:], -np.diff(v[: most + 1])
     k, steps = int(quotients[:most].argmax()) + 1, int(differences.argmax()) + 1
     beyond = int(quotients.argmax()) + 1
+    short = int(quotients[: most - 1].argmax()) + 1
+    sizes = np.sort(np.abs(values))[::-1]
     mistakes: Mistakes = {
         "off-by-one": ([k - 1, quotients[k - 1]], "k counts from 1: λ_k is the last one before the gap."),
         "next-one": ([k + 1, quotients[k - 1]], "k is the last rank before the gap, not the first after it."),
@@ -38,16 +42,29 @@ def _gap_law(largest_gap: Answer, values: Vector, most: int, outliers: int) -> V
             [steps, differences[steps - 1]],
             "This is the largest difference. Take quotients: outliers of any size count alike.",
         ),
+        "place-by-differences": ([steps, quotients[steps - 1]], "k is where the *quotient* is largest."),
+        "swapped": ([quotients[k - 1], k], "Return k first, then the quotient."),
+        "modulus": (_first_gap(sizes, most), "Sort λ, not |λ|: a negative eigenvalue comes last."),
+        "unsorted": (_first_gap(values, most), "The eigenvalues come in any order: sort them first."),
+        "ascending": (_first_gap(v[::-1], most), "np.sort is ascending; λ₁ is the largest: turn it round."),
+        "too-short": ([short, quotients[short - 1]], "k may be `most`: take most + 1 eigenvalues."),
         "upside-down": ([k, 1 / quotients[k - 1]], "The quotient is λ_k/λ_{k+1}, larger than 1 at a gap."),
         "too-far": (
             [beyond, quotients[beyond - 1]],
             "Look only at k up to `most`: near zero every quotient is large.",
         ),
     }
+    right = [k, quotients[k - 1]]
+    mistakes = {m: w for m, w in mistakes.items() if w[0] != right}
     law = "(k, λ_k/λ_{k+1}) with the largest quotient, k ≤ most"
     case = f"{len(values)} eigenvalues in random order, {outliers} outliers, most = {most}"
     advice = "Sort in descending order, divide neighbours, and take the largest of the first `most`."
-    return compare(largest_gap(values.copy(), most), [k, quotients[k - 1]], mistakes, law, case, advice, 5)
+    return compare(largest_gap(values.copy(), most), right, mistakes, law, case, advice, 5)
+
+
+def _first_gap(v: Vector, most: int) -> list[float]:
+    quotients = v[:most] / v[1 : most + 1]
+    return [int(quotients.argmax()) + 1, quotients.max()]
 
 
 @check
@@ -66,8 +83,15 @@ def _parts_law(two_parts: Answer, J: Vector, M: Vector, r: Vector, K: Vector) ->
     plain = sum(j.T @ j for j in J) / n
     gradients = [j.T @ q for j, q in zip(J, r, strict=True)]
     outer = sum(np.outer(g, g) for g in gradients) / n
+    diagonal = np.einsum("ncp,ncc,ncq->pq", J, M, J) / n
+    apart = np.einsum("c,cpq->pq", r.mean(axis=0), K.mean(axis=0))
     mistakes: Mistakes = {
         "sum": ([n * G, n * R], "The Hessian of a mean is a mean: divide by n."),
+        "sum-of-g": ([n * G, R], "R is a mean, G is still a sum: divide by n."),
+        "sum-of-r": ([G, n * R], "G is a mean, R is still a sum: divide by n."),
+        "whole": ([G, G + R], "The second is R alone. G + R is H."),
+        "diagonal": ([diagonal, R], "M couples the outputs: use all of it, not its diagonal."),
+        "means-first": ([G, apart], "Multiply r with ∇²f_c in each example, then average the products."),
         "no-loss-curvature": ([plain, R], "G is the mean of JᵀMJ. The M in the middle is missing."),
         "gradients": ([outer, R], "This is the mean of g gᵀ, the empirical Fisher. G has M in the middle."),
         "no-residual": ([G, K.sum(axis=1).mean(axis=0)], "Weigh each ∇²f_c with its residual r_c."),
@@ -75,10 +99,13 @@ def _parts_law(two_parts: Answer, J: Vector, M: Vector, r: Vector, K: Vector) ->
         "mean-of-classes": ([G, R / C], "The sum over the outputs is a sum; only the examples are averaged."),
         "swapped": ([R, G], "Return G first, then R."),
     }
-    mistakes = {name: pair for name, pair in mistakes.items() if n > 1 or name != "sum"}
+    mistakes = {m: w for m, w in mistakes.items() if np.abs(np.subtract(w[0], [G, R])).max() > 1e-9}
     law, case = "G = E[JᵀMJ], R = E[Σ_c r_c ∇²f_c]", f"{n} examples, {C} outputs, {p} weights"
     advice = "Average JᵀMJ over the examples, and Σ_c r_c ∇²f_c as well."
-    return compare(two_parts(J, M, r, K), [G, R], mistakes, law, case, advice, 1)
+    found = two_parts(J.copy(), M.copy(), r.copy(), K.copy())
+    if np.shape(found) == (p, p):
+        return Violation("one-matrix", law, case, "one matrix", "Return both parts: G, then R. Section 1.")
+    return compare(found, [G, R], mistakes, law, case, advice, 1)
 
 
 @check
@@ -97,6 +124,7 @@ def _rank_law(found: Any, n: int, C: int, p: int, loss: str) -> Violation | None
         "always-softmax": (min(p, n * (C - 1)), "With the squared error M is a multiple of I, of rank C."),
         "no-ceiling": (n * each, "A p × p matrix has at most the rank p."),
         "examples": (min(p, n), "Each example contributes a matrix of the rank of M, not of rank 1."),
+        "last-only": (min(p, n * C - 1), "Each example loses one: n(C − 1), not nC − 1."),
         "classes": (each, "Each of the n examples contributes: multiply by n."),
         "zeros": (p - min(p, n * each), "This counts the zeros. Asked for is the rank."),
         "weights": (p, "With few examples the rank is smaller than the number of weights."),
@@ -140,6 +168,14 @@ def _negative_law(most_negative: Answer, X: Vector, active: Vector, r: Vector) -
             "This is the Frobenius norm. Take the largest singular value.",
         ),
         "together": (-worst([np.vstack(B)]), "The blocks do not mix: take the largest of each, then of all."),
+        "smallest": (
+            -min(float(np.linalg.norm(b, 2)) for b in B),
+            "The most negative bound is needed: minus the *largest* σ₁ over the units.",
+        ),
+        "bias-of-all": (
+            -worst([np.vstack([b[:-1], r.mean(axis=0)]) for b in B]),
+            "The 1 for the bias counts only where the unit is active, like the inputs.",
+        ),
         "first-unit": (-worst(B[:1]), "Take the largest over all units."),
         "squared": (-(right**2), "This is σ². The eigenvalues of R are ±σ."),
     }
@@ -165,6 +201,7 @@ def _softmax_law(softmax_spectrum: Answer, X: Vector, C: int, k: int) -> Violati
     right = np.linalg.eigvalsh(np.kron(outputs, X.T @ X / n))[::-1][:k]
     moment = np.sort(np.linalg.eigvalsh(X.T @ X / n))[::-1]
     spread = np.sort(np.linalg.eigvalsh(np.cov(X.T, bias=True)))[::-1]
+    padded = np.linalg.svd(np.column_stack([X, np.ones(n)]), compute_uv=False) ** 2 / n
 
     def steps(values: Vector, times: int) -> Vector:
         repeated = np.repeat(values, times)[:k]
@@ -173,6 +210,14 @@ def _softmax_law(softmax_spectrum: Answer, X: Vector, C: int, k: int) -> Violati
     mistakes: Mistakes = {
         "centred": (steps(spread / C, C - 1), "Do not subtract the mean: it is E[xxᵀ], not the covariance."),
         "c-times": (steps(moment / C, C), "One of the C directions is the shift of all logits: C − 1 times."),
+        "n-1": (steps(spread / C * n / (n - 1), C - 1), "It is E[xxᵀ] = XᵀX/n: np.cov subtracts the mean."),
+        "order": (
+            np.tile(moment / C, C - 1)[:k],
+            "np.tile repeats the whole list. Each value C − 1 times, then the next: np.repeat.",
+        ),
+        "bias": (steps(padded / C, C - 1), "There is no bias here: do not append a 1 to x."),
+        "root": (steps(moment**0.5 / C, C - 1), "Square the singular values: eigenvalues of XᵀX."),
+        "squared-probability": (steps(moment / C**2, C - 1), "The eigenvalue of the first factor is 1/C."),
         "once": (steps(moment / C, 1), "Each eigenvalue comes C − 1 times."),
         "no-probability": (steps(moment, C - 1), "The factor 1/C of the probabilities is missing."),
         "sum": (n * right, "The loss is a mean: divide by n."),
@@ -203,8 +248,8 @@ def _split_law(split_step: Answer, g: Vector, V: Vector, Q: Vector, kind: str) -
     law = "top in span V, bulk ⟂ V, top + bulk = g, share = ‖top‖²/‖g‖²"
     case = f"{V.shape[0]} weights, {V.shape[1]} {kind}"
     found = split_step(g.copy(), V.copy())
-    if not (isinstance(found, tuple | list) and len(found) == 3):
-        return Violation("shape", law, case, "not three things", "Return top, bulk, share. Section 7.")
+    for diagnosis, seen, advice in _misshapen(found, *V.shape):
+        return Violation(diagnosis, law, case, seen, f"{advice} Section 7.")
     top = Q @ (Q.T @ g)
     unit = V / np.linalg.norm(V, axis=0)
 
@@ -226,12 +271,26 @@ def _split_law(split_step: Answer, g: Vector, V: Vector, Q: Vector, kind: str) -
         "not-squared": (joined(top, g - top, size**0.5), "The share is of the squared length."),
         "swapped": (joined(g - top, top, 1 - size), "Return the part in the span first."),
         "bulk-share": (joined(top, g - top, 1 - size), "The share is that of the part in the span."),
+        "share-of-rest": (joined(top, g - top, size / (1 - size)), "Divide by ‖g‖², not by ‖bulk‖²."),
+        "first-column": (parts(unit[:, :1]), "Project on the span of all columns, not on the first alone."),
         "bulk-is-all": (joined(top, g, size), "The rest is g minus its part in the span."),
     }
     answer = [numbers(part).ravel() for part in found]
     mistakes = {m: w for m, w in mistakes.items() if np.abs(w[0] - right).max() > 1e-3 * np.abs(right).max()}
     advice = "Orthonormalize V by QR; top = Q(Qᵀg); bulk = g − top; share = ‖top‖²/‖g‖²."
     return compare(np.concatenate(answer), right, mistakes, law, case, advice, 7)
+
+
+def _misshapen(found: Any, n: int, k: int) -> Iterator[tuple[str, str, str]]:
+    if not (isinstance(found, tuple | list) and len(found) == 3):
+        seen = f"{len(found)} things" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+        yield "three-things", seen, "Return three: top, bulk, share."
+        return
+    sizes = [numbers(part).size for part in found]
+    if k in sizes[:2]:
+        yield "coefficients", f"sizes {sizes}", "Qᵀg holds the coefficients of the columns: multiply by Q."
+    elif sizes != [n, n, 1]:
+        yield "shape", f"sizes {sizes}, not {[n, n, 1]}", "Two vectors like g, then one number."
 
 
 TICKET = (
