@@ -180,12 +180,16 @@ for seed, marker in enumerate("os^"):
     noise = ((C[seed] @ V) * V).sum(axis=0)
     axes.loglog(values[-30:], noise[-30:], marker, label=f"seed {seed}", markersize=5)
 axes.loglog([0.07, 0.45], [0.0035, 0.0225], "--", color="black", marker="", label="slope 1")
-axes.set(xlabel="curvature λ", ylabel="noise vᵀCv", xticks=[0.1, 0.2, 0.4], xticklabels=["0.1", "0.2", "0.4"])
+axes.set(xlabel="curvature λ", ylabel="noise vᵀCv")
+axes.set_xticks([0.1, 0.2, 0.4], ["0.1", "0.2", "0.4"])
+axes.set_yticks([0.002, 0.005, 0.01, 0.02], ["0.002", "0.005", "0.01", "0.02"])
 axes.minorticks_off()
 axes.legend()
 show(figure, "Noise against curvature along 30 top eigenvectors: it rises with λ, more steeply than slope 1.")
 
 # %% [markdown]
+# The dashed line has slope 1. Its height is arbitrary: compare slopes only. If C were a multiple of H, the points of each seed would lie on a line parallel to it.
+#
 # More curvature, more noise, plainly, and many times beyond chance. But the cosine is not 1, and the slope is above 1: the steepest directions have more than their share. `superlinear2026` reports exponents between 1 and 2. It is a preprint, and the exponent depends on which eigenvectors are fitted.
 #
 # **Is "chance" a fair opponent?** Both matrices are made of the *same* Jacobians. With $J_i$ the derivative of the outputs of example i and $r_i$ the gradient of the loss in them (the residual), $g_i = J_i^\top r_i$ and $G = E[J_i^\top M_i J_i]$. So some alignment comes for free. A stricter opponent: give each example the residual of *another* one. The noise still has the right Jacobians and the right residuals, but they do not belong together.

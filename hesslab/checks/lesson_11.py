@@ -164,7 +164,7 @@ def _growth_law(growth: Answer, a: Vector, eta: float) -> Violation | None:
 @check
 def check_mean_square_radius(radius: Answer, rng: np.random.Generator) -> Laws:
     """The spectral radius of S → mean of A_i S A_i, by power iteration on S."""
-    for n, d, eta in ((5, 3, 0.6), (8, 2, 0.45), (4, 3, 0.25)):
+    for n, d, eta in ((12, 2, 0.6), (8, 3, 0.5), (5, 3, 0.25)):
         yield _radius_law(radius, rng.standard_normal((n, d)) * np.linspace(1.5, 0.6, d), eta)
 
 
