@@ -352,7 +352,6 @@ def survives(seed, ramp):
     return value < 1
 
 
-# %%
 alive = {ramp: sum(survives(seed, ramp) for seed in range(8)) for ramp in (10, 50, 200)}
 print(f"of 8 seeds survive {alive[10]} with a ramp of 10 steps, {alive[200]} with one of 200")
 assert alive[10] == 0 < alive[50] < 8 == alive[200]
