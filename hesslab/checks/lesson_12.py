@@ -174,8 +174,8 @@ def check_rank_correlation(rank: Answer, rng: np.random.Generator) -> Laws:
         yield _rank_law(rank, *_related(u, v, rng), case)
 
 
-def _related(x: Vector, draw: Callable[[], Vector], rng: np.random.Generator) -> tuple[Vector, Vector]:
-    """x and a z whose rank correlation with it is no rounding error, in random order."""
+def _related(x: Vector, draw: Callable[[], Any], rng: np.random.Generator) -> tuple[Vector, Vector]:
+    """The pair of x and a z whose rank correlation with it is no rounding error, in random order."""
     z = draw()
     while abs(np.corrcoef(rankdata(x), rankdata(z))[0, 1]) < 0.1:
         z = draw()
@@ -280,8 +280,8 @@ TICKET = (
     ),
     Question(
         "sharper-of-two",
-        "Two networks of one architecture have the same training loss; one has a λmax that is a hundred times "
-        "larger. What follows for their test errors?",
+        "Two networks of one architecture have the same training loss; one has a λmax a hundred times "
+        "as large. What follows for their test errors?",
         (
             "The sharper one has the larger test error.",
             "Nothing: they may even compute the same function.",
