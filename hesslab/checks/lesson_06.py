@@ -42,12 +42,12 @@ def _gap_law(largest_gap: Answer, values: Vector, most: int, outliers: int) -> V
             [steps, differences[steps - 1]],
             "This is the largest difference. Take quotients: outliers of any size count alike.",
         ),
+        "too-short": ([short, quotients[short - 1]], "k may be `most`: take most + 1 eigenvalues."),
         "place-by-differences": ([steps, quotients[steps - 1]], "k is where the *quotient* is largest."),
         "swapped": ([quotients[k - 1], k], "Return k first, then the quotient."),
         "modulus": (_first_gap(sizes, most), "Sort λ, not |λ|: a negative eigenvalue comes last."),
         "unsorted": (_first_gap(values, most), "The eigenvalues come in any order: sort them first."),
         "ascending": (_first_gap(v[::-1], most), "np.sort is ascending; λ₁ is the largest: turn it round."),
-        "too-short": ([short, quotients[short - 1]], "k may be `most`: take most + 1 eigenvalues."),
         "upside-down": ([k, 1 / quotients[k - 1]], "The quotient is λ_k/λ_{k+1}, larger than 1 at a gap."),
         "too-far": (
             [beyond, quotients[beyond - 1]],
